@@ -1,0 +1,1 @@
+"""Curation: scores to votes, votes to a label model, and everything to a subset."""

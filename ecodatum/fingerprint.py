@@ -1,0 +1,31 @@
+"""Fingerprints: short hashes over canonical JSON of what a result depends on."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+_SAMPLE = 1 << 20
+
+
+def fingerprint(value: Any) -> str:
+    """Return 16 hex digits of SHA-256 over `value` as canonical JSON (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_fingerprint(path: Path) -> str:
+    """Return a hash of a file's size and content; of large files only the first, middle and last MiB.
+
+    The cost per file is constant, so that a pool of any size can be fingerprinted.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        if size <= 16 * _SAMPLE:
+            digest.update(file.read())
+        else:
+            for start in (0, size // 2, size - _SAMPLE):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Launching jobs through submitit; knows nothing of what the jobs do."""

@@ -1,0 +1,1 @@
+"""Operators: samples in, named score columns out; one module a family."""

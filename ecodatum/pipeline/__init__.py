@@ -1,0 +1,1 @@
+"""Experiments as stages and units: fingerprints, manifests, resume."""

@@ -1,0 +1,1 @@
+"""CommonPool's layout: parts, shards, uids, subsets, resharding; the only code that knows it."""

@@ -1,0 +1,1 @@
+"""Tables and tracking of finished runs."""

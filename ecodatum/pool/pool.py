@@ -1,0 +1,166 @@
+"""Pools: finds the parts of a folder in CommonPool's layout, and reads metadata columns as a stream."""
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ecodatum.errors import PoolError
+from ecodatum.fingerprint import file_fingerprint, fingerprint
+
+_READERS = 16
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar of a part: `rows` metadata rows belong to it, `samples` of them were downloaded."""
+
+    path: Path
+    rows: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """One metadata parquet with the shards that hold its samples."""
+
+    name: str
+    metadata: Path
+    rows: int
+    fingerprint: str
+    shards: tuple[Shard, ...]
+
+    @property
+    def embeddings(self) -> Path:
+        """The npz beside the parquet: `b32_img`, `b32_txt`, `l14_img`, `l14_txt`."""
+        return self.metadata.with_suffix(".npz")
+
+    @cached_property
+    def shards_fingerprint(self) -> str:
+        """A hash over the names and sizes of the part's shards."""
+        return fingerprint([[shard.path.name, shard.path.stat().st_size] for shard in self.shards])
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool's parts in the order of their files' names."""
+
+    path: Path
+    parts: tuple[Part, ...]
+
+    @property
+    def rows(self) -> int:
+        """The number of metadata rows, those without an image included."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash over the content of the metadata."""
+        return fingerprint([part.fingerprint for part in self.parts])
+
+
+def open_pool(path: Path) -> Pool:
+    """Index a pool: list its parts, count their rows and assign the shards to them.
+
+    img2dataset walks the metadata files in order and starts a new shard at each, so shards are dealt
+    out by their row counts. Raises PoolError when the folder is missing, a parquet cannot be read, or
+    the shards do not add up to the parts.
+    """
+    path = path.expanduser().resolve()
+    folder = path / "metadata"
+    if not folder.is_dir():
+        raise PoolError(
+            "no pool here: there is no folder metadata/", where=path, todo="a pool has metadata/ and shards/"
+        )
+    files = sorted([*folder.glob("*.parquet"), *folder.glob("part_*/*.parquet")])
+    if not files:
+        raise PoolError("no metadata parquet in this pool", where=folder)
+    with ThreadPoolExecutor(_READERS) as threads:
+        rows = list(threads.map(_row_count, files))
+        prints = list(threads.map(file_fingerprint, files))
+        shards = list(threads.map(_open_shard, sorted((path / "shards").glob("*.tar"))))
+    dealt = _deal(shards, files, rows)
+    return Pool(
+        path,
+        tuple(
+            Part(file.stem, file, n, mark, tuple(own))
+            for file, n, mark, own in zip(files, rows, prints, dealt, strict=True)
+        ),
+    )
+
+
+def read_columns(part: Part, columns: Sequence[str], batch_rows: int = 65536) -> Iterator[pa.RecordBatch]:
+    """Yield the named metadata columns of a part, at most `batch_rows` rows at a time, in file order.
+
+    Raises PoolError when a column is missing or the file cannot be read.
+    """
+    file = _open_parquet(part.metadata)
+    missing = [column for column in columns if column not in file.schema_arrow.names]
+    if missing:
+        raise PoolError(
+            f"metadata has no column {', '.join(missing)}",
+            where=part.metadata,
+            todo=f"it has: {', '.join(file.schema_arrow.names)}",
+        )
+    try:
+        yield from file.iter_batches(batch_rows, columns=list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise PoolError(f"damaged parquet: {error}", where=part.metadata) from error
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise PoolError(
+            f"cannot be read as parquet: {error}", where=path, todo="fetch this metadata file again"
+        ) from error
+
+
+def _row_count(path: Path) -> int:
+    return int(_open_parquet(path).metadata.num_rows)
+
+
+def _open_shard(path: Path) -> Shard:
+    """Read a shard's counts from the stats file that img2dataset writes beside it."""
+    stats_path = path.with_name(f"{path.stem}_stats.json")
+    try:
+        stats = json.loads(stats_path.read_text())
+        return Shard(path, int(stats["count"]), int(stats["successes"]))
+    except FileNotFoundError:
+        raise PoolError("the shard has no stats file beside it", where=stats_path) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise PoolError(f"unusable stats file: {error!r}", where=stats_path) from error
+
+
+def _deal(shards: list[Shard], files: list[Path], rows: list[int]) -> list[list[Shard]]:
+    """Give each part, in order, the shards that make up its rows; a pool without shards is fine."""
+    if not shards:
+        return [[] for _ in files]
+    dealt: list[list[Shard]] = []
+    waiting = iter(shards)
+    for file, wanted in zip(files, rows, strict=True):
+        own: list[Shard] = []
+        while sum(shard.rows for shard in own) < wanted:
+            shard = next(waiting, None)
+            if shard is None:
+                break
+            own.append(shard)
+        found = sum(shard.rows for shard in own)
+        if found != wanted:
+            last = own[-1].path.name if own else "none left"
+            raise PoolError(
+                f"{wanted} rows, but its shards (up to {last}) make {found}",
+                where=file,
+                todo="every shard must belong to one metadata file, in the order of the names",
+            )
+        dealt.append(own)
+    left = next(waiting, None)
+    if left is not None:
+        raise PoolError("a shard too many: all metadata rows are accounted for", where=left.path)
+    return dealt

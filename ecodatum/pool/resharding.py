@@ -43,13 +43,13 @@ def reshard(
     damaged shard or a sample without a uid.
     """
     out.mkdir(parents=True, exist_ok=True)
-    index = uid_arrays.UidIndex(subset)
+    wanted = uid_arrays.UidIndex(subset)
     writer = _Shards(out, shard_size)
     processed = 0
     for shard in part.shards:
         for samples in _batches(read_shard(shard.path)):
             uids = _uids(samples, shard.path)
-            start, stop = index.runs(uids)
+            start, stop = wanted.runs(uids)
             hexes = uid_arrays.to_hex(uids).to_pylist()
             for index in np.flatnonzero(stop > start):
                 for copy in range(stop[index] - start[index]):

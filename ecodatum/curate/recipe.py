@@ -1,0 +1,259 @@
+"""Recipes: filters as data. Operators give scores; rules or labelling functions turn them into a subset."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+
+from ecodatum.content import find
+from ecodatum.errors import ConfigError
+from ecodatum.validation import explain
+
+ScoreName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+
+
+class Top(_Model):
+    """The threshold that a share of the pool reaches: the value at index int(n·top) of the n scores
+    sorted downwards, nulls last (DataComp's rule for a fraction, baselines/apply_filter.py).
+    """
+
+    top: Fraction
+
+
+def _threshold(value: Any) -> float | Top:
+    """Take a number or a mapping with `top`; one message for both instead of one for each branch."""
+    if isinstance(value, Top) or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    if isinstance(value, dict):
+        return Top.model_validate(value)
+    raise ValueError("should be a number, or {top: share of the pool}")
+
+
+Threshold = Annotated[float | Top, PlainValidator(_threshold, json_schema_input_type=float | Top)]
+
+
+class Condition(_Model):
+    """A test of one score column; all comparisons that are given must hold. A null score fails it."""
+
+    score: ScoreName
+    at_least: Threshold | None = None
+    above: Threshold | None = None
+    at_most: Threshold | None = None
+    below: Threshold | None = None
+    equals: str | bool | None = Field(
+        None, validation_alias=AliasChoices("is", "equals"), serialization_alias="is"
+    )
+
+    @model_validator(mode="after")
+    def _compares(self) -> Self:
+        if not any(True for _ in self.bounds()) and self.equals is None:
+            raise ValueError("needs a comparison: at_least, above, at_most, below or is")
+        return self
+
+    def bounds(self) -> Iterator[tuple[str, Threshold]]:
+        """Yield the numeric comparisons as (name, threshold)."""
+        for name in ("at_least", "above", "at_most", "below"):
+            value = getattr(self, name)
+            if value is not None:
+                yield name, value
+
+
+class LabellingFunction(_Model):
+    """Scores to SELECT (1), REJECT (0) or ABSTAIN (-1).
+
+    Either a score with `boundary` b and `margin` β (EcoDatum, Eq. 2: SELECT at s >= b + β, REJECT at
+    s <= b − β), or lists of conditions. A null in any column that it reads makes it abstain.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    score: ScoreName | None = None
+    boundary: Threshold | None = None
+    margin: Annotated[float, Field(ge=0)] = 0.0
+    select: tuple[Condition, ...] = Field((), strict=False)
+    reject: tuple[Condition, ...] = Field((), strict=False)
+    reject_unless: tuple[Condition, ...] = Field((), strict=False)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.score is None) != (self.boundary is None):
+            raise ValueError("score and boundary go together")
+        listed = bool(self.select or self.reject or self.reject_unless)
+        if listed == (self.score is not None):
+            raise ValueError("needs either score with boundary, or select, reject or reject_unless")
+        if self.margin and self.score is None:
+            raise ValueError("margin goes with a boundary")
+        return self
+
+    def conditions(self) -> Iterator[Condition]:
+        """Yield every listed condition."""
+        yield from (*self.select, *self.reject, *self.reject_unless)
+
+
+class LabelModelSettings(_Model):
+    """Snorkel's training settings; the defaults are EcoDatum's (examples/config/demo.yaml)."""
+
+    epochs: Annotated[int, Field(ge=1)] = 200
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    l2: Annotated[float, Field(ge=0)] = 0.001
+    seed: int = 123
+
+
+class Keep(_Model):
+    """How many of the ranked samples stay, and what ranks samples whose P(SELECT) is the same.
+
+    `tie_break` is a score (higher first, then by uid) or `file_order`, as the released EcoDatum does.
+    """
+
+    top: Fraction | None = None
+    count: Annotated[int, Field(ge=1)] | None = None
+    tie_break: str
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if (self.top is None) == (self.count is None):
+            raise ValueError("needs either top (a share of the candidates) or count")
+        return self
+
+
+class Recipe(_Model):
+    """A filter. With `rules` alone it keeps what passes them all; with labelling functions it keeps
+    the candidates (what passes the rules) that the label model ranks highest.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+    title: str
+    source: str
+    description: str = ""
+    operators: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], dict[str, Any]] = {}
+    rules: tuple[Condition, ...] = Field((), strict=False)
+    labelling_functions: tuple[LabellingFunction, ...] = Field((), strict=False)
+    label_model: LabelModelSettings = LabelModelSettings()
+    keep: Keep | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.labelling_functions) != (self.keep is not None):
+            raise ValueError("labelling_functions and keep go together")
+        if 0 < len(self.labelling_functions) < 3:
+            raise ValueError("a label model needs at least three labelling functions")
+        names = [function.name for function in self.labelling_functions]
+        if len(set(names)) < len(names):
+            raise ValueError("two labelling functions have the same name")
+        unknown = {s for s in self.scores() if s.partition(".")[0] not in self.operators}
+        if unknown:
+            raise ValueError(f"no operator gives {', '.join(sorted(unknown))}: add it under operators")
+        return self
+
+    def scores(self) -> tuple[str, ...]:
+        """Name every score column that the recipe reads, each once."""
+        names = [c.score for c in self._conditions()]
+        names += [f.score for f in self.labelling_functions if f.score]
+        if self.keep and self.keep.tie_break != "file_order":
+            names.append(self.keep.tie_break)
+        return tuple(dict.fromkeys(names))
+
+    def tops(self) -> tuple[tuple[str, float], ...]:
+        """List the thresholds that are given as a share of the pool, as (score, share)."""
+        found = [(c.score, b.top) for c in self._conditions() for _, b in c.bounds() if isinstance(b, Top)]
+        found += [
+            (f.score, f.boundary.top)
+            for f in self.labelling_functions
+            if f.score and isinstance(f.boundary, Top)
+        ]
+        return tuple(dict.fromkeys(found))
+
+    def _conditions(self) -> Iterator[Condition]:
+        yield from self.rules
+        for function in self.labelling_functions:
+            yield from function.conditions()
+
+
+def load_recipe(
+    name: str, *, beside: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> Recipe:
+    """Read the recipe that `name` (a path, or a name in baselines/) stands for.
+
+    overrides: values by dotted key (`keep.top`, `rules.0.at_least`), as `--set` gives them. Paths in
+    operators' parameters are made absolute when a file of that name lies beside the recipe.
+    Raises ConfigError that names the file, the key and what is allowed.
+    """
+    path = find(name, "baselines", beside=beside)
+    document = read_yaml(path)
+    for key, value in (overrides or {}).items():
+        _set(document, key, value, path)
+    operators = document.get("operators")
+    if isinstance(operators, dict):
+        document["operators"] = {key: _absolute(value, path.parent) for key, value in operators.items()}
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        raise explain(error, path, Recipe) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file whose top level is a mapping; raises ConfigError otherwise."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not YAML: {error}", where=path) from None
+    if not isinstance(document, dict):
+        raise ConfigError("the top level must be a mapping of keys to values", where=path)
+    return document
+
+
+def _set(document: dict[str, Any], key: str, value: Any, path: Path) -> None:
+    """Set one dotted key in place; a number in it indexes a list, a name an entry with that name."""
+    *parents, last = key.split(".")
+    place: Any = document
+    for step in parents:
+        place = _step(place, step, key, path)
+    if isinstance(place, list):
+        place[_index(place, last, key, path)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise ConfigError(f"cannot set {key}: {'.'.join(parents)} is a single value", where=path)
+
+
+def _step(place: Any, step: str, key: str, path: Path) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, step, key, path)]
+    if isinstance(place, dict):
+        return place.setdefault(step, {})
+    raise ConfigError(f"cannot set {key}: there is nothing below {step}", where=path)
+
+
+def _index(items: list[Any], step: str, key: str, path: Path) -> int:
+    names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    if step in names:
+        return names.index(step)
+    if step.isdigit() and int(step) < len(items):
+        return int(step)
+    known = ", ".join(str(n) for n in names if n) or f"0 to {len(items) - 1}"
+    raise ConfigError(f"cannot set {key}: no item {step}", where=path, todo=f"there are: {known}")
+
+
+def _absolute(parameters: Any, folder: Path) -> Any:
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        return parameters
+    return {
+        key: str(folder / value) if isinstance(value, str) and value and (folder / value).is_file() else value
+        for key, value in parameters.items()
+    }

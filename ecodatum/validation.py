@@ -1,0 +1,65 @@
+"""Turns pydantic's validation errors into one message that names the file, the key and what is allowed."""
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ecodatum.errors import ConfigError
+
+
+def explain(error: ValidationError, where: object, model: type[BaseModel] | None = None) -> ConfigError:
+    """Return the ConfigError for a ValidationError; a misspelt key gets the nearest allowed ones."""
+    lines = [_line(detail, model) for detail in error.errors(include_url=False)]
+    return ConfigError("; ".join(dict.fromkeys(lines)), where=where)
+
+
+def _line(detail: Any, model: type[BaseModel] | None) -> str:
+    key = ".".join(str(step) for step in detail["loc"] if not _is_branch(step))
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_nearest(detail['loc'], model)}"
+    if detail["type"] == "missing":
+        return f"key {key!r} is missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    given = detail.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"{key}: {message}{shown}" if key else f"{message}"
+
+
+def _is_branch(step: object) -> bool:
+    """Tell the names that pydantic adds for a union's branches, which the user never wrote."""
+    return isinstance(step, str) and (
+        step[:1].isupper() or "[" in step or step in {"float", "int", "str", "bool"}
+    )
+
+
+def _nearest(loc: tuple[Any, ...], model: type[BaseModel] | None) -> str:
+    fields = _fields_at(model, loc[:-1]) if model else []
+    near = difflib.get_close_matches(str(loc[-1]), fields, n=1)
+    if near:
+        return f": did you mean {near[0]!r}?"
+    return f" (allowed: {', '.join(fields)})" if fields else ""
+
+
+def _fields_at(model: type[BaseModel], steps: tuple[Any, ...]) -> list[str]:
+    """List the keys that are allowed below `steps`, following nested models through containers."""
+    current: type[BaseModel] | None = model
+    for step in steps:
+        if isinstance(step, int) or current is None:
+            continue
+        if step in current.model_fields:
+            current = _model_in(current.model_fields[step].annotation)
+    if current is None:
+        return []
+    return [f.serialization_alias or name for name, f in current.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _model_in(inner)
+        if found:
+            return found
+    return None

@@ -1,7 +1,9 @@
 """Finds what the content folders hold, in a checkout as well as in an installed wheel."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import yaml
 
 from ecodatum.errors import ConfigError
 
@@ -36,3 +38,14 @@ def find(name: str, folder: str, *, beside: Path | None = None) -> Path:
     raise ConfigError(
         f"no such file or name in {folder}/", where=name, todo=f"known names: {', '.join(known) or 'none'}"
     )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file whose top level is a mapping; raises ConfigError otherwise."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not YAML: {error}", where=path) from None
+    if not isinstance(document, dict):
+        raise ConfigError("the top level must be a mapping of keys to values", where=path)
+    return document

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -15,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from ecodatum.content import find
+from ecodatum.content import find, read_yaml
 from ecodatum.errors import ConfigError
 from ecodatum.validation import explain
 
@@ -203,17 +202,6 @@ def load_recipe(
         return Recipe.model_validate(document)
     except ValidationError as error:
         raise explain(error, path, Recipe) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file whose top level is a mapping; raises ConfigError otherwise."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not YAML: {error}", where=path) from None
-    if not isinstance(document, dict):
-        raise ConfigError("the top level must be a mapping of keys to values", where=path)
-    return document
 
 
 def _set(document: dict[str, Any], key: str, value: Any, path: Path) -> None:

@@ -1,0 +1,178 @@
+"""Runs units: temporary names, locks, logs and manifests; nothing half-done is ever taken for whole."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ecodatum import __version__
+from ecodatum.errors import EcoDatumError, RunError
+from ecodatum.files import remove, replacing, write_json
+from ecodatum.pipeline.units import Outcome, Output, ProgressFile, Unit
+
+_LIBRARIES = ("numpy", "pyarrow", "pillow", "torch", "open_clip_torch", "snorkel", "webdataset")
+
+
+def run_units(units: Sequence[Unit]) -> list[Outcome]:
+    """Run units one after another; one that fails does not stop the others."""
+    return [run_unit(unit) for unit in units]
+
+
+def run_unit(unit: Unit) -> Outcome:
+    """Run one unit unless it is done, or a unit that it needs is not."""
+    started = time.monotonic()
+    absent = [output for output in unit.needs if not output.done()]
+    if absent:
+        return Outcome(unit.name, "blocked", f"needs {absent[0].path}, which is not done")
+    try:
+        with _logged(unit), _locked(unit):
+            if not unit.missing():
+                return Outcome(unit.name, "done")
+            logging.info("%s: %s", unit.stage, unit.name)
+            try:
+                _make(unit, started)
+            except EcoDatumError as error:
+                logging.error("%s", error)
+                raise
+            except Exception:
+                logging.exception("%s failed", unit.name)
+                raise
+    except EcoDatumError as error:
+        return Outcome(unit.name, "failed", str(error), time.monotonic() - started)
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        why = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
+        return Outcome(
+            unit.name, "failed", f"{why}\n  the whole trace is in {unit.log}", time.monotonic() - started
+        )
+    return Outcome(unit.name, "ran", seconds=time.monotonic() - started)
+
+
+def _make(unit: Unit, started: float) -> None:
+    missing = unit.missing()
+    with contextlib.ExitStack() as stack:
+        places = {output.key: stack.enter_context(_place(output, unit.resumable)) for output in missing}
+        for output in missing:
+            output.manifest.unlink(missing_ok=True)
+        counts = unit.job.run(places, ProgressFile(unit.progress_file))
+    for output in missing:
+        _write_manifest(unit, output, counts, time.monotonic() - started)
+
+
+@contextlib.contextmanager
+def _place(output: Output, resumable: bool) -> Iterator[Path]:
+    """Yield where to write an output: a temporary name, or one that outlives an interruption."""
+    if not resumable:
+        with replacing(output.path) as temporary:
+            yield temporary
+        return
+    partial = output.path.with_name(f"{output.path.name}.partial-{output.fingerprint}")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        yield partial
+        remove(output.path)
+        partial.rename(output.path)
+    except OSError as error:
+        raise RunError(f"cannot write: {error.strerror or error}", where=output.path) from error
+
+
+def _write_manifest(unit: Unit, output: Output, counts: Mapping[str, Any], seconds: float) -> None:
+    write_json(
+        output.manifest,
+        {
+            "stage": unit.stage,
+            "unit": unit.name,
+            "fingerprint": output.fingerprint,
+            "inputs": {str(need.path.name): need.fingerprint for need in unit.needs},
+            "parameters": unit.job.parameters(),
+            "counts": counts.get(output.key, counts) if output.key else counts,
+            "seconds": round(seconds, 3),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "host": platform.node(),
+            "versions": versions(),
+        },
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package, Python and the libraries that results depend on."""
+    found = {"ecodatum": __version__, "python": platform.python_version()}
+    for library in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[library] = metadata.version(library)
+    return found
+
+
+@contextlib.contextmanager
+def _locked(unit: Unit) -> Iterator[None]:
+    """Hold the unit, so that two launches on one machine do not make it twice; freed if we are killed."""
+    path = unit.outputs[0].path
+    lock = path.with_name(f"{path.name}.lock")
+    handle = _lock(path, lock)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        os.close(handle)
+
+
+def _lock(path: Path, lock: Path) -> int:
+    """Return a locked handle of the lock file that bears the name when it is locked."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if lock.stat().st_ino == os.fstat(handle).st_ino:
+                    return handle
+            os.close(handle)  # whoever held it has removed the file meanwhile
+    except OSError as error:
+        raise RunError(
+            f"cannot write here: {error.strerror or error}",
+            where=path.parent,
+            todo="choose another folder with --work",
+        ) from error
+
+
+@contextlib.contextmanager
+def _logged(unit: Unit) -> Iterator[None]:
+    """Send all that is printed or logged, by this process and its children, to the unit's log file."""
+    try:
+        unit.log.parent.mkdir(parents=True, exist_ok=True)
+        log = unit.log.open("a", encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"cannot write here: {error.strerror or error}", where=unit.log.parent) from error
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    handler = logging.StreamHandler(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(saved[0], 1)
+        os.dup2(saved[1], 2)
+        os.close(saved[0])
+        os.close(saved[1])
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        log.close()

@@ -1,0 +1,164 @@
+"""Operators: samples in, score columns out. They know nothing of thresholds, files or pools."""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ecodatum.errors import ConfigError
+from ecodatum.fingerprint import file_fingerprint, fingerprint
+from ecodatum.validation import explain
+
+#: Where each operator's class lies, in the form of an entry point, so that naming one imports it alone.
+OPERATORS: Final[Mapping[str, str]] = {
+    "caption": "ecodatum.operators.caption:Caption",
+    "image_size": "ecodatum.operators.metadata:ImageSize",
+    "language": "ecodatum.operators.language:Language",
+    "metadata": "ecodatum.operators.metadata:Metadata",
+}
+
+
+class Parameters(BaseModel):
+    """The settings of an operator; an operator without any takes this as it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A score column: its arrow type, what it means, and the range that no score leaves."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The rows of a batch, (k,) positions, that have a null score for the same reason."""
+
+    rows: npt.NDArray[np.intp]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What an operator makes of a batch: one row of scores a sample, and why some are null."""
+
+    values: pa.RecordBatch
+    faults: tuple[Fault, ...] = ()
+
+
+class Operator(ABC):
+    """What all operators declare. Derive from the class of what yours reads, below."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    reads: ClassVar[Literal["metadata", "embeddings", "image"]]
+    runs_on: ClassVar[Literal["cpu", "gpu"]] = "cpu"
+    parameters_type: ClassVar[type[Parameters]] = Parameters
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._parameters = parameters
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[Column, ...]:
+        """The score columns, in their order."""
+
+    @property
+    def assets(self) -> Mapping[str, tuple[Path, ...]]:
+        """The files behind a parameter, by its name: they count for the fingerprint, their paths don't."""
+        return {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash over what the scores depend on; neither device nor batch size belongs to it."""
+        files = {key: [file_fingerprint(path) for path in paths] for key, paths in self.assets.items()}
+        plain = self._parameters.model_dump(mode="json", exclude=set(files))
+        return fingerprint([self.name, self.version, plain, files])
+
+    def prepare(self, device: str) -> None:  # noqa: B027 - most operators have nothing to load
+        """Load what scoring needs, once, before the first batch. `device`: `cpu` or `cuda`."""
+
+    def scores(self, columns: Mapping[str, Any], *faults: Fault | None) -> Scores:
+        """Pack score arrays, by column name and each (n,), in the declared types."""
+        arrays = [pa.array(columns[column.name], column.type) for column in self.columns]
+        values = pa.RecordBatch.from_arrays(arrays, names=[column.name for column in self.columns])
+        return Scores(values, tuple(fault for fault in faults if fault is not None))
+
+
+class MetadataOperator(Operator):
+    """An operator over columns of the pool's metadata."""
+
+    reads = "metadata"
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[str, ...]:
+        """The metadata columns that it needs."""
+
+    @abstractmethod
+    def score(self, batch: pa.RecordBatch) -> Scores:
+        """Score a batch that has the columns `inputs`."""
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Samples of a shard: what the operator's `view` made of each image, and the captions."""
+
+    views: list[Any]
+    captions: list[str | None]
+
+
+class ImageOperator(Operator):
+    """An operator over images. An image is decoded once for all of them, and looked at in a thread."""
+
+    reads = "image"
+
+    @abstractmethod
+    def view(self, image: Image.Image) -> Any:
+        """Take from a decoded image, in its own mode, what `score` needs; must leave it unchanged.
+
+        Called from several threads. Only what is returned is kept until the batch is complete.
+        """
+
+    @abstractmethod
+    def score(self, batch: ImageBatch) -> Scores:
+        """Score a batch of views."""
+
+
+def create(name: str, parameters: Mapping[str, Any], *, where: object = None) -> Operator:
+    """Return the operator `name` with its parameters checked; `where` is named in errors.
+
+    Raises ConfigError for an unknown name, key or value, and AssetError for a missing file.
+    """
+    try:
+        module, _, attribute = OPERATORS[name].partition(":")
+    except KeyError:
+        raise ConfigError(
+            f"unknown operator {name!r}", where=where, todo=f"known operators: {', '.join(OPERATORS)}"
+        ) from None
+    kind: type[Operator] = getattr(importlib.import_module(module), attribute)
+    try:
+        checked = kind.parameters_type.model_validate(dict(parameters))
+    except ValidationError as error:
+        place = f"{where}: operator {name}" if where else f"operator {name}"
+        raise explain(error, place, kind.parameters_type) from None
+    return kind(checked)
+
+
+def fault_where(mask: npt.NDArray[np.bool_], reason: str) -> Fault | None:
+    """Return the fault of the rows where `mask`, (n,), holds; None where it never does."""
+    return Fault(np.flatnonzero(mask), reason) if mask.any() else None

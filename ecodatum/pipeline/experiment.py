@@ -89,9 +89,12 @@ class Filter(_Model):
     subset: Path | None = None
 
 
-def load_experiment(name: str, *, seeds: tuple[int, ...] | None = None) -> Experiment:
+def load_experiment(
+    name: str, *, seeds: tuple[int, ...] | None = None, wandb: str | None = None
+) -> Experiment:
     """Read the experiment that `name` (a path, or a name in experiments/) stands for.
 
+    seeds, wandb: take the place of `seeds` and `tracking.wandb` in the file.
     Raises ConfigError that names the file, the key and what is allowed.
     """
     path = find(name, "experiments")
@@ -103,6 +106,8 @@ def load_experiment(name: str, *, seeds: tuple[int, ...] | None = None) -> Exper
         document["filters"] = [{"recipe": f} if isinstance(f, str) else f for f in listed]
     if seeds is not None:
         document["seeds"] = list(seeds)
+    if wandb is not None:
+        document["tracking"] = {**document.get("tracking", {}), "wandb": wandb}
     try:
         experiment = Experiment.model_validate({**document, "folder": path.parent})
     except ValidationError as error:

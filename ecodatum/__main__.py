@@ -1,0 +1,5 @@
+"""`python -m ecodatum`."""
+
+from ecodatum.cli import main
+
+main()

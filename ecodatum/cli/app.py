@@ -1,0 +1,200 @@
+"""The commands of `ecodatum`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.markup import escape
+
+from ecodatum import __version__
+from ecodatum.cli.console import StageProgress, err, out, table
+from ecodatum.errors import ConfigError, EcoDatumError
+
+app = typer.Typer(
+    name="ecodatum",
+    help="Curate CommonPool, train CLIP through open_clip, evaluate zero-shot, and make the table.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Work = Annotated[Path, typer.Option(help="Folder for everything that is made; shared by all experiments.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes at a time on this machine.")]
+Seeds = Annotated[str | None, typer.Option(help="Seeds to run, such as 0,1,2; by default the experiment's.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Set a value of the recipe: KEY=VALUE, such as rules.0.at_least=0.28."),
+]
+
+
+def main() -> None:
+    """Run the command line; a user's error ends in one message and exit status 1."""
+    try:
+        app(standalone_mode=False)
+    except EcoDatumError as error:
+        err.print(f"[bold red]error:[/bold red] {escape(str(error))}")
+        sys.exit(1)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    except KeyboardInterrupt:
+        err.print("interrupted; give the same command again to go on")
+        sys.exit(130)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
+            error.show()
+            sys.exit(error.exit_code)
+        raise
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    experiment: Annotated[str, typer.Argument(help="A YAML file, or a name in experiments/.")],
+    work: Work = Path("runs"),
+    jobs: Jobs = 2,
+    seeds: Seeds = None,
+    device: Device = "auto",
+    wandb: Annotated[
+        str | None, typer.Option(help="offline, online or off; by default the experiment's.")
+    ] = None,
+) -> None:
+    """Run an experiment: curate, train, evaluate, and print its leaderboard.
+
+    What is done already is not done again; interrupted at any moment, the same command goes on.
+
+    Example: `ecodatum run experiments/nano.yaml --seeds 0,1,2`
+    """
+    from ecodatum.pipeline.graph import STAGES, build_graph
+    from ecodatum.pipeline.run import run_stages
+    from ecodatum.report.leaderboard import leaderboard, write_leaderboard
+    from ecodatum.report.tracking import STAGE, tracking_units
+
+    loaded = _experiment(experiment, seeds, wandb)
+    with err.status("planning"):
+        graph = build_graph(loaded, work, device=device)
+    units = (*graph.units, *tracking_units(graph))
+    todo = [unit for unit in units if not unit.done()]
+    err.print(f"{loaded.name}: {len(units)} units, {len(units) - len(todo)} done before, {len(todo)} to run")
+    summary = run_stages(units, (*STAGES, STAGE), jobs=jobs, folder=graph.folder, reporter=StageProgress())
+    if not summary.ran:
+        err.print("nothing to do: everything is done already")
+    board = leaderboard(graph)
+    files = write_leaderboard(board, graph.folder, title=loaded.title or loaded.name)
+    out.print(table(board.shown(), title=loaded.title or loaded.name))
+    err.print(f"written: {files[0]}\n         {files[1]}")
+
+
+@app.command()
+def plan(
+    experiment: Annotated[str, typer.Argument(help="A YAML file, or a name in experiments/.")],
+    work: Work = Path("runs"),
+    seeds: Seeds = None,
+    device: Device = "auto",
+    units: Annotated[bool, typer.Option("--units", help="List every unit, not only the stages.")] = False,
+) -> None:
+    """Show what an experiment would run, and what is done already. Runs nothing.
+
+    Example: `ecodatum plan experiments/nano.yaml --units`
+    """
+    from ecodatum.cli.plan import stage_table, unit_table
+    from ecodatum.pipeline.graph import build_graph
+    from ecodatum.report.tracking import tracking_units
+
+    graph = build_graph(_experiment(experiment, seeds, None), work, device=device)
+    every = (*graph.units, *tracking_units(graph))
+    err.print(
+        f"pool: {graph.pool.rows:,} rows in {len(graph.pool.parts)} parts; scale {graph.scale.name}"
+        f" ({'comparable with DataComp' if graph.scale.comparable else 'not comparable with DataComp'});"
+        f" {len(graph.tasks)} tasks; {len(graph.runs)} trainings"
+    )
+    out.print(table(unit_table(every) if units else stage_table(every)))
+
+
+@app.command()
+def curate(
+    recipe: Annotated[str, typer.Argument(help="A recipe's YAML file, or its name in baselines/.")],
+    pool: Annotated[Path, typer.Option(help="A folder in CommonPool's layout.")],
+    out_file: Annotated[Path, typer.Option("--out", help="The subset to write: SUBSET.npy.")],
+    work: Work = Path("runs"),
+    jobs: Annotated[int, typer.Option(min=0, help="Processes at a time; 0: all in this process.")] = 0,
+    device: Device = "auto",
+    changes: Set = None,
+) -> None:
+    """Apply one filter to a pool and write its subset, the npy file that DataComp defines.
+
+    Scores are kept in the work folder and shared by all filters. For EcoDatum the summary of the
+    labelling functions is printed.
+
+    Example: `ecodatum curate clip_score --pool POOL --out clip.npy --set rules.0.at_least.top=0.2`
+    """
+    from ecodatum.cli.curation import curate_pool, lf_table
+
+    done = curate_pool(
+        recipe, pool, out_file, work=work, jobs=jobs, device=device, overrides=_changes(changes)
+    )
+    if done.summary is not None:
+        out.print(table(lf_table(done.summary), title="Labelling functions"))
+    for line in done.notes:
+        err.print(line)
+    out.print(f"{out_file}: {done.kept:,} of {done.rows:,} samples ({done.kept / done.rows:.1%})")
+
+
+@app.command(name="table")
+def table_command(
+    experiment: Annotated[str, typer.Argument(help="A YAML file, or a name in experiments/.")],
+    work: Work = Path("runs"),
+    seeds: Seeds = None,
+    device: Device = "auto",
+) -> None:
+    """Print the leaderboard of the runs that are finished, and write it as Markdown and CSV.
+
+    Example: `ecodatum table experiments/nano.yaml`
+    """
+    from ecodatum.pipeline.graph import build_graph
+    from ecodatum.report.leaderboard import leaderboard, write_leaderboard
+
+    loaded = _experiment(experiment, seeds, None)
+    graph = build_graph(loaded, work, device=device)
+    board = leaderboard(graph)
+    files = write_leaderboard(board, graph.folder, title=loaded.title or loaded.name)
+    out.print(table(board.shown(), title=loaded.title or loaded.name))
+    err.print(f"written: {files[0]}\n         {files[1]}")
+
+
+def _experiment(name: str, seeds: str | None, wandb: str | None) -> Any:
+    from ecodatum.pipeline.experiment import load_experiment
+
+    return load_experiment(name, seeds=_seeds(seeds), wandb=wandb)
+
+
+def _seeds(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(seed) for seed in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"not a list of whole numbers: {text!r}", where="--seeds", todo="such as 0,1,2"
+        ) from None
+
+
+def _changes(changes: list[str] | None) -> dict[str, Any]:
+    found = {}
+    for change in changes or []:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"not KEY=VALUE: {change!r}", where="--set")
+        found[key] = yaml.safe_load(value)
+    return found

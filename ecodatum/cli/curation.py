@@ -1,0 +1,96 @@
+"""What `ecodatum curate` does: the curation stages for one recipe and any pool."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ecodatum.cli.console import StageProgress
+from ecodatum.curate.recipe import load_recipe
+from ecodatum.files import replacing
+from ecodatum.pipeline.curation import VERSIONS, Curation
+from ecodatum.pipeline.curation_jobs import read_lf_summary
+from ecodatum.pipeline.experiment import Filter
+from ecodatum.pipeline.graph import resolve_device
+from ecodatum.pipeline.run import run_stages
+from ecodatum.pool.archive import unpacked
+from ecodatum.pool.pool import open_pool
+
+
+@dataclass(frozen=True)
+class Curated:
+    """A curated subset: sizes, the summary of the labelling functions if there are any, and remarks."""
+
+    rows: int
+    kept: int
+    summary: pd.DataFrame | None
+    notes: tuple[str, ...]
+
+
+def curate_pool(
+    recipe: str,
+    pool: Path,
+    out: Path,
+    *,
+    work: Path,
+    jobs: int,
+    device: str,
+    overrides: Mapping[str, Any],
+) -> Curated:
+    """Apply a recipe to a pool and write the subset to `out`.
+
+    Raises ConfigError, PoolError or RunError.
+    """
+    loaded = load_recipe(recipe, overrides=overrides)
+    work = work.expanduser().resolve()
+    opened = open_pool(unpacked(pool, work / "unpacked"))
+    curation = Curation(opened, work, work / "curate" / loaded.name / "logs", resolve_device(device))
+    curation.plan([Filter(name=loaded.name, title=loaded.title, recipe=loaded)])
+    run_stages(
+        curation.units,
+        tuple(VERSIONS),
+        jobs=jobs,
+        folder=work / "curate" / loaded.name,
+        reporter=StageProgress(),
+    )
+    subset = curation.subsets[loaded.name]
+    with replacing(out) as temporary:
+        shutil.copyfile(subset.path, temporary)
+    counts = subset.read()["counts"]
+    model = curation.models.get(loaded.name)
+    summary = read_lf_summary(model.path) if model else None
+    return Curated(counts["rows"], counts["kept"], summary, _notes(counts, curation))
+
+
+def _notes(counts: Mapping[str, Any], curation: Curation) -> tuple[str, ...]:
+    """Tell of samples that could not be scored, and where the ranking was cut."""
+    notes = []
+    for unit in curation.units:
+        if unit.stage == "score":
+            notes += _failures(unit.outputs[0].read()["counts"], unit.name)
+    cut = counts.get("cut")
+    if cut:
+        notes.append(
+            f"cut at P(SELECT) = {cut['probability']:.4f},"
+            f" which {cut['rows_of_that_probability']:,} samples share"
+        )
+    return tuple(notes)
+
+
+def _failures(counts: Mapping[str, Any], name: str) -> list[str]:
+    failed = counts.get("failed", 0)
+    if not failed:
+        return []
+    examples = ", ".join(str(example) for example in counts.get("examples", [])[:3])
+    return [f"{name}: {failed} samples could not be scored ({examples})"]
+
+
+def lf_table(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return the summary with the polarity in words."""
+    words = {0: "reject", 1: "select"}
+    shown = summary.reset_index()
+    shown["polarity"] = [", ".join(words[vote] for vote in votes) or "-" for votes in shown["polarity"]]
+    return shown

@@ -1,0 +1,197 @@
+"""The units of curation: which scores, votes, label models and subsets an experiment's filters need."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecodatum.curate.recipe import Recipe
+from ecodatum.errors import ConfigError
+from ecodatum.fingerprint import file_fingerprint, fingerprint
+from ecodatum.operators.operator import Operator, create
+from ecodatum.pipeline.curation_jobs import (
+    SCORES,
+    Calibrate,
+    Fit,
+    OperatorSpec,
+    PartFiles,
+    Score,
+    SelectByRank,
+    SelectByRules,
+    TakeSubset,
+    Vote,
+    votes_identity,
+)
+from ecodatum.pipeline.experiment import Filter
+from ecodatum.pipeline.units import Job, Output, Unit
+from ecodatum.pool.pool import Part, Pool
+
+#: Raise a stage's number when its result changes for the same input.
+VERSIONS = {"score": 1, "calibrate": 1, "vote": 1, "fit": 1, "select": 1}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An operator of an experiment, shared by all filters that use it with the same parameters."""
+
+    spec: OperatorSpec
+    operator: Operator
+
+
+@dataclass
+class Curation:
+    """The units of curation in the order of their stages, and each filter's subset and label model."""
+
+    pool: Pool
+    work: Path
+    logs: Path
+    device: str
+    units: list[Unit] = field(default_factory=list)
+    subsets: dict[str, Output] = field(default_factory=dict)
+    models: dict[str, Output] = field(default_factory=dict)
+    _scores: dict[tuple[str, str], Output] = field(default_factory=dict)
+
+    def plan(self, filters: Sequence[Filter]) -> None:
+        """Add the units that the filters need; raises ConfigError for an operator that cannot be made."""
+        operators = {f.name: _operators(f.recipe) for f in filters if f.recipe}
+        self._plan_scores([scored for found in operators.values() for scored in found.values()])
+        for item in filters:
+            if item.recipe is None:
+                self._plan_given(item)
+            elif item.recipe.labelling_functions:
+                self._plan_ensemble(item.name, item.recipe, operators[item.name])
+            else:
+                self._plan_rules(item.name, item.recipe, operators[item.name])
+        order = list(VERSIONS)
+        self.units.sort(key=lambda unit: order.index(unit.stage))
+
+    def _plan_scores(self, scored: Sequence[Scored]) -> None:
+        distinct = {s.operator.fingerprint: s for s in scored}
+        passes: dict[tuple[str, str], dict[str, Scored]] = {}
+        for mark, item in distinct.items():
+            where: str = item.operator.runs_on if self.device != "cpu" else "cpu"
+            passes.setdefault((item.operator.reads, where), {})[mark] = item
+        for (reads, where), members in passes.items():
+            for part in self.pool.parts:
+                self._plan_pass(part, members, f"{reads}-{where}")
+
+    def _plan_pass(self, part: Part, members: Mapping[str, Scored], name: str) -> None:
+        outputs = []
+        for mark, item in members.items():
+            inputs = [part.fingerprint]
+            if item.operator.reads == "image":
+                inputs.append(part.shards_fingerprint)
+            whole = fingerprint(["score", VERSIONS["score"], mark, inputs])
+            folder = self.work / "scores" / f"{item.spec.name}@{mark}" / f"{part.name}-{whole[:8]}"
+            output = Output(folder, whole, key=mark)
+            self._scores[mark, part.name] = output
+            outputs.append(output)
+        job = Score(part, {mark: item.spec for mark, item in members.items()}, self.device)
+        self._add("score", f"{name}-{part.name}", tuple(outputs), job, size=part.rows, of="rows")
+
+    def _parts(
+        self, operators: Mapping[str, Scored]
+    ) -> tuple[tuple[PartFiles, ...], list[tuple[Output, ...]]]:
+        """Return the parts with their score files, and the outputs that each part needs."""
+        needs = [
+            {key: self._scores[item.operator.fingerprint, part.name] for key, item in operators.items()}
+            for part in self.pool.parts
+        ]
+        files = tuple(
+            PartFiles(part, {key: output.path / SCORES for key, output in need.items()})
+            for part, need in zip(self.pool.parts, needs, strict=True)
+        )
+        return files, [tuple(need.values()) for need in needs]
+
+    def _plan_calibration(
+        self, name: str, recipe: Recipe, parts: tuple[PartFiles, ...], needs: list[tuple[Output, ...]]
+    ) -> Output | None:
+        if not recipe.tops():
+            return None
+        inputs = tuple(output for need in needs for output in need)
+        whole = self._fingerprint("calibrate", [sorted(recipe.tops()), [o.fingerprint for o in inputs]])
+        output = Output(self._folder(name) / f"thresholds@{whole}.json", whole)
+        self._add("calibrate", name, (output,), Calibrate(recipe, parts), inputs)
+        return output
+
+    def _plan_rules(self, name: str, recipe: Recipe, operators: Mapping[str, Scored]) -> None:
+        parts, needs = self._parts(operators)
+        thresholds = self._plan_calibration(name, recipe, parts, needs)
+        inputs = tuple(output for need in needs for output in need) + ((thresholds,) if thresholds else ())
+        job = SelectByRules(recipe, parts, thresholds.path if thresholds else None)
+        depends = [self.pool.fingerprint, votes_identity(recipe), [o.fingerprint for o in inputs]]
+        self._plan_select(name, job, inputs, depends)
+
+    def _plan_ensemble(self, name: str, recipe: Recipe, operators: Mapping[str, Scored]) -> None:
+        parts, needs = self._parts(operators)
+        thresholds = self._plan_calibration(name, recipe, parts, needs)
+        extra = (thresholds,) if thresholds else ()
+        votes = []
+        for part, need in zip(parts, needs, strict=True):
+            inputs = (*need, *extra)
+            whole = self._fingerprint("vote", [votes_identity(recipe), [o.fingerprint for o in inputs]])
+            output = Output(self._folder(name) / "votes" / f"{part.part.name}@{whole}", whole)
+            job = Vote(recipe, part, thresholds.path if thresholds else None)
+            self._add("vote", f"{name}-{part.part.name}", (output,), job, inputs, part.part.rows, "rows")
+            votes.append(output)
+        settings = recipe.label_model.model_dump()
+        whole = self._fingerprint("fit", [settings, [v.fingerprint for v in votes]])
+        model = Output(self._folder(name) / f"label_model@{whole}", whole)
+        paths = tuple(v.path for v in votes)
+        self._add("fit", name, (model,), Fit(recipe, paths), tuple(votes))
+        self.models[name] = model
+        keep = recipe.keep.model_dump() if recipe.keep else {}
+        inputs = (*(output for need in needs for output in need), *votes, model)
+        depends = [self.pool.fingerprint, keep, [o.fingerprint for o in inputs]]
+        self._plan_select(name, SelectByRank(recipe, parts, paths, model.path), inputs, depends)
+
+    def _plan_given(self, item: Filter) -> None:
+        if item.subset is None:
+            raise ConfigError("a filter needs a recipe or a subset", where=item.name)
+        job = TakeSubset(item.name, item.subset, self.pool.rows)
+        self._plan_select(item.name, job, (), [file_fingerprint(item.subset), self.pool.fingerprint])
+
+    def _plan_select(self, name: str, job: Job, inputs: tuple[Output, ...], depends: Any) -> None:
+        whole = self._fingerprint("select", depends)
+        output = Output(self._folder(name) / f"subset@{whole}.npy", whole)
+        self._add("select", name, (output,), job, inputs, self.pool.rows, "rows")
+        self.subsets[name] = output
+
+    def _add(
+        self,
+        stage: str,
+        name: str,
+        outputs: tuple[Output, ...],
+        job: Job,
+        needs: tuple[Output, ...] = (),
+        size: int = 1,
+        of: str = "",
+    ) -> None:
+        log = self.logs / stage / f"{name}.log"
+        self.units.append(Unit(stage, name, outputs, job, needs, size, of, log=log))
+
+    def _folder(self, name: str) -> Path:
+        return self.work / "filters" / name
+
+    @staticmethod
+    def _fingerprint(stage: str, depends: Any) -> str:
+        return fingerprint([stage, VERSIONS[stage], depends])
+
+
+def _operators(recipe: Recipe) -> dict[str, Scored]:
+    """Make a recipe's operators, and check that they give the columns that it reads."""
+    found = {}
+    for key, given in recipe.operators.items():
+        parameters = {name: value for name, value in given.items() if name != "operator"}
+        spec = OperatorSpec(str(given.get("operator", key)), parameters)
+        found[key] = Scored(spec, create(spec.name, parameters, where=recipe.name))
+    for score in recipe.scores():
+        key, _, column = score.partition(".")
+        known = [c.name for c in found[key].operator.columns]
+        if column not in known:
+            raise ConfigError(
+                f"the operator {key} gives no score {column!r}",
+                where=recipe.name,
+                todo=f"it gives: {', '.join(known)}",
+            )
+    return found

@@ -1,0 +1,294 @@
+"""What the units of curation do: score, calibrate, vote, fit, select."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ecodatum.curate.calibration import calibrate, calibrated
+from ecodatum.curate.histogram import Histogram, lf_summary
+from ecodatum.curate.recipe import Recipe
+from ecodatum.curate.scores import PartScores, as_numbers
+from ecodatum.curate.selection import NO_CANDIDATE, Ranked, find_cut, select, size_to_keep
+from ecodatum.curate.voting import load_columns, passes, vote_patterns
+from ecodatum.errors import RunError
+from ecodatum.files import write_json
+from ecodatum.operators.operator import create
+from ecodatum.pipeline.units import Progress
+from ecodatum.pool import uids as uid_arrays
+from ecodatum.pool.pool import Part, read_columns
+from ecodatum.pool.subsets import read_subset, write_subset
+from ecodatum.pool.uids import UidArray
+
+SCORES, VOTES, HISTOGRAM = "scores.parquet", "votes.parquet", "histogram.parquet"
+
+
+@dataclass(frozen=True)
+class OperatorSpec:
+    """An operator as a recipe names it."""
+
+    name: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PartFiles:
+    """A part of the pool with its score files, by the operator's key in the recipe."""
+
+    part: Part
+    files: Mapping[str, Path]
+
+    def scores(self) -> PartScores:
+        """Return the part's scores."""
+        return PartScores(self.part.rows, self.files)
+
+    def uids(self) -> UidArray:
+        """Return the part's uids in the order of its rows."""
+        batches = [uid_arrays.from_hex(batch.column(0)) for batch in read_columns(self.part, ["uid"])]
+        return np.concatenate([np.empty(0, uid_arrays.UID), *batches])
+
+
+@dataclass(frozen=True)
+class Score:
+    """One pass over a part for all the operators whose scores are missing; outputs by fingerprint."""
+
+    part: Part
+    operators: Mapping[str, OperatorSpec]
+    device: str
+
+    def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
+        """Score the part with the operators of the given outputs."""
+        from ecodatum.operators.score import score
+
+        operators = {key: create(self.operators[key].name, self.operators[key].parameters) for key in outputs}
+        for folder in outputs.values():
+            folder.mkdir(parents=True)
+        files = {key: folder / SCORES for key, folder in outputs.items()}
+        return dict(score(self.part, operators, files, device=self.device, progress=progress))
+
+    def parameters(self) -> dict[str, Any]:
+        """Name the part and the operators."""
+        return {"part": self.part.name, "operators": {k: asdict(v) for k, v in self.operators.items()}}
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Turn a recipe's shares of the pool into thresholds."""
+
+    recipe: Recipe
+    parts: tuple[PartFiles, ...]
+
+    def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
+        """Write the thresholds as JSON."""
+        found = calibrate(self.recipe, [part.scores() for part in self.parts])
+        rows = [{"score": s, "top": share, "threshold": value} for (s, share), value in found.items()]
+        outputs[""].write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        progress(1)
+        return {"thresholds": rows}
+
+    def parameters(self) -> dict[str, Any]:
+        """List the shares."""
+        return {"tops": self.recipe.tops()}
+
+
+def calibrated_recipe(recipe: Recipe, thresholds: Path | None) -> Recipe:
+    """Return the recipe with the thresholds that its calibration found."""
+    if thresholds is None:
+        return recipe
+    rows = json.loads(thresholds.read_text(encoding="utf-8"))
+    return calibrated(recipe, {(row["score"], row["top"]): row["threshold"] for row in rows})
+
+
+@dataclass(frozen=True)
+class Vote:
+    """Apply a recipe's rules and labelling functions to a part."""
+
+    recipe: Recipe
+    part: PartFiles
+    thresholds: Path | None
+
+    def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
+        """Write the pattern of each row, and their histogram without the rows that a rule dropped."""
+        recipe, rows = calibrated_recipe(self.recipe, self.thresholds), self.part.part.rows
+        columns = load_columns(self.part.scores(), recipe.scores())
+        patterns = vote_patterns(recipe, columns, rows)
+        candidates = passes(recipe.rules, columns, rows)
+        patterns[~candidates] = NO_CANDIDATE
+        histogram = Histogram.of(patterns[candidates])
+        outputs[""].mkdir()
+        _write(outputs[""] / VOTES, {"pattern": patterns})
+        _write(outputs[""] / HISTOGRAM, {"pattern": histogram.patterns, "count": histogram.counts})
+        progress(rows)
+        return {"rows": rows, "candidates": histogram.total, "patterns": len(histogram.patterns)}
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the rules and the labelling functions."""
+        return votes_identity(self.recipe)
+
+
+def votes_identity(recipe: Recipe) -> dict[str, Any]:
+    """Return what the votes depend on besides the scores, as JSON."""
+    document = recipe.model_dump(mode="json", by_alias=True)
+    return {key: document[key] for key in ("rules", "labelling_functions")}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fit the label model on the merged histograms."""
+
+    recipe: Recipe
+    votes: tuple[Path, ...]
+
+    def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
+        """Write each pattern's count and P(SELECT), and the summary of the labelling functions."""
+        from ecodatum.curate.label_model import fit
+
+        names = [function.name for function in self.recipe.labelling_functions]
+        histogram = Histogram.merged(_read_histogram(folder) for folder in self.votes)
+        if histogram.total == 0:
+            raise RunError(f"{self.recipe.name}: no sample passes the rules", todo="loosen the rules")
+        fitted = fit(histogram, len(names), self.recipe.label_model)
+        summary = lf_summary(histogram, names).assign(weight=fitted.weights)
+        outputs[""].mkdir()
+        _write(
+            outputs[""] / "patterns.parquet",
+            {
+                "pattern": histogram.patterns,
+                "count": histogram.counts,
+                "probability": fitted.probabilities,
+            },
+        )
+        write_json(outputs[""] / "lf_summary.json", summary.reset_index().to_dict("records"))
+        progress(1)
+        return {"candidates": histogram.total, "patterns": len(histogram.patterns)}
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the label model's settings."""
+        return self.recipe.label_model.model_dump()
+
+
+def read_lf_summary(model: Path) -> pd.DataFrame:
+    """Return the summary of a fitted label model's folder, a row per labelling function."""
+    rows = json.loads((model / "lf_summary.json").read_text(encoding="utf-8"))
+    return pd.DataFrame(rows).set_index("labelling function")
+
+
+@dataclass(frozen=True)
+class SelectByRules:
+    """Keep the rows that pass every rule."""
+
+    recipe: Recipe
+    parts: tuple[PartFiles, ...]
+    thresholds: Path | None
+
+    def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
+        """Write the subset."""
+        recipe, kept = calibrated_recipe(self.recipe, self.thresholds), []
+        for part in self.parts:
+            rows = part.part.rows
+            mask = passes(recipe.rules, load_columns(part.scores(), recipe.scores()), rows)
+            kept.append(part.uids()[mask])
+            progress(rows)
+        return _finish(
+            np.concatenate(kept), outputs[""], self.recipe.name, sum(p.part.rows for p in self.parts)
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the rules."""
+        return votes_identity(self.recipe)
+
+
+@dataclass(frozen=True)
+class SelectByRank:
+    """Keep the candidates that the label model ranks highest."""
+
+    recipe: Recipe
+    parts: tuple[PartFiles, ...]
+    votes: tuple[Path, ...]
+    model: Path
+
+    def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
+        """Write the subset; the counts tell where the ranking was cut."""
+        if self.recipe.keep is None:
+            raise RunError(f"{self.recipe.name}: nothing says how many samples to keep")
+        table = pq.read_table(self.model / "patterns.parquet")
+        patterns, counts, probabilities = (column.to_numpy() for column in table.columns)
+        candidates = int(counts.sum())
+        size = size_to_keep(self.recipe.keep, candidates)
+        if size == 0:
+            raise RunError(
+                f"{self.recipe.name}: selects none of {candidates} candidates", todo="raise keep.top"
+            )
+        cut = find_cut(patterns, counts, probabilities, size, self._ranked)
+        chosen = select(cut, self._ranked, file_order=self.recipe.keep.tie_break == "file_order")
+        rows = sum(part.part.rows for part in self.parts)
+        progress(rows)
+        at_cut = {
+            "probability": cut.probability,
+            "tie_score": None if np.isinf(cut.tie_score) else cut.tie_score,
+            "rows_of_that_probability": cut.rows_through,
+        }
+        return {
+            **_finish(chosen, outputs[""], self.recipe.name, rows),
+            "candidates": candidates,
+            "cut": at_cut,
+        }
+
+    def _ranked(self) -> Iterator[Ranked]:
+        tie_break = self.recipe.keep.tie_break if self.recipe.keep else "file_order"
+        for part, votes in zip(self.parts, self.votes, strict=True):
+            patterns = pq.read_table(votes / VOTES).column("pattern").to_numpy()
+            if tie_break == "file_order":
+                ties: npt.NDArray[np.floating] = np.zeros(len(patterns), np.float32)
+            else:
+                ties = as_numbers(part.scores().column(tie_break))
+            yield Ranked(part.uids(), patterns, ties)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return how many stay and what breaks ties."""
+        return self.recipe.keep.model_dump() if self.recipe.keep else {}
+
+
+@dataclass(frozen=True)
+class TakeSubset:
+    """Take a subset that was made elsewhere."""
+
+    name: str
+    subset: Path
+    rows: int
+
+    def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
+        """Check the subset and copy it."""
+        uids = read_subset(self.subset)
+        progress(self.rows)
+        return _finish(uids, outputs[""], self.name, self.rows)
+
+    def parameters(self) -> dict[str, Any]:
+        """Name the file."""
+        return {"subset": self.subset.name}
+
+
+def _finish(uids: UidArray, path: Path, name: str, rows: int) -> dict[str, Any]:
+    if len(uids) == 0:
+        raise RunError(
+            f"{name}: the selection is empty: none of {rows} rows passes the rules",
+            todo="loosen the rules; `ecodatum plan` shows where scores lie",
+        )
+    write_subset(path, uids)
+    return {"rows": rows, "kept": len(uids)}
+
+
+def _write(path: Path, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+    pq.write_table(pa.table(dict(columns)), path, compression="zstd")
+
+
+def _read_histogram(folder: Path) -> Histogram:
+    table = pq.read_table(folder / HISTOGRAM)
+    return Histogram(table.column("pattern").to_numpy(), table.column("count").to_numpy())

@@ -1,0 +1,184 @@
+"""The graph of an experiment: every unit of every stage, known before anything runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ecodatum.evaluate.tasks import Task, load_tasks
+from ecodatum.fingerprint import file_fingerprint, fingerprint
+from ecodatum.pipeline.curation import Curation
+from ecodatum.pipeline.experiment import Experiment, Filter, load_filters
+from ecodatum.pipeline.training_jobs import Evaluate, Reshard, Train
+from ecodatum.pipeline.units import Output, Unit
+from ecodatum.pool.archive import unpacked
+from ecodatum.pool.pool import Pool, open_pool
+from ecodatum.train.scales import Scale, load_scale
+
+STAGES: Final = ("score", "calibrate", "vote", "fit", "select", "reshard", "train", "evaluate")
+
+#: Raise a stage's number when its result changes for the same input.
+_VERSIONS: Final = {"reshard": 1, "train": 1, "evaluate": 1}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of an experiment: a filter and a seed, with what was made for it."""
+
+    filter: Filter
+    seed: int
+    subset: Output
+    model: Output | None
+    training: Output
+    evaluation: Output
+
+    @property
+    def name(self) -> str:
+        """The run's name in folders, logs and W&B."""
+        return f"{self.filter.name}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An experiment's units in the order of the stages, and its runs."""
+
+    experiment: Experiment
+    pool: Pool
+    work: Path
+    scale: Scale
+    tasks: tuple[Task, ...]
+    units: tuple[Unit, ...]
+    runs: tuple[Run, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where the experiment's logs and tables go."""
+        return self.work / self.experiment.name
+
+
+def build_graph(experiment: Experiment, work: Path, *, device: str = "auto") -> Graph:
+    """Return the graph of an experiment; unpacks what is packed, and runs nothing.
+
+    Raises ConfigError or PoolError for all that can be known to be wrong beforehand.
+    """
+    work = work.expanduser().resolve()
+    filters = load_filters(experiment)
+    scale = load_scale(experiment.train.scale, experiment.folder)
+    tasks = load_tasks(experiment.evaluate.tasks, experiment.folder)
+    pool = open_pool(unpacked(experiment.path(experiment.pool), work / "unpacked"))
+    data = experiment.path(experiment.evaluate.data)
+    place = resolve_device(device)
+    curation = Curation(pool, work, work / experiment.name / "logs", place)
+    curation.plan(filters)
+    builder = _Builder(experiment, curation, scale, tasks, unpacked(data, work / "unpacked"), place)
+    builder.data_mark = file_fingerprint(data) if data.is_file() else _folder_mark(data)
+    runs = builder.plan(filters)
+    units = tuple(curation.units + builder.units)
+    return Graph(experiment, pool, work, scale, tasks, units, runs)
+
+
+class _Builder:
+    """Adds the units after curation."""
+
+    data_mark: str
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        curation: Curation,
+        scale: Scale,
+        tasks: tuple[Task, ...],
+        data: Path,
+        device: str,
+    ) -> None:
+        self.experiment, self.curation, self.scale = experiment, curation, scale
+        self.tasks, self.data, self.device = tasks, data, device
+        self.units: list[Unit] = []
+
+    def plan(self, filters: tuple[Filter, ...]) -> tuple[Run, ...]:
+        shards = {item.name: self._reshard(item.name) for item in filters}
+        runs = [
+            self._train(item, seed, shards[item.name]) for seed in self.experiment.seeds for item in filters
+        ]
+        for run in runs:
+            self._evaluate(run)
+        return tuple(runs)
+
+    def _reshard(self, name: str) -> list[Output]:
+        subset, size = self.curation.subsets[name], self.experiment.train.shard_size
+        outputs = []
+        for part in self.curation.pool.parts:
+            mark = _mark("reshard", [subset.fingerprint, part.fingerprint, part.shards_fingerprint, size])
+            output = Output(self.curation.work / "shards" / name / f"{part.name}@{mark}", mark)
+            samples = sum(shard.samples for shard in part.shards)
+            job = Reshard(part, subset.path, size)
+            self._add("reshard", f"{name}-{part.name}", output, job, (subset,), samples, "samples")
+            outputs.append(output)
+        return outputs
+
+    def _train(self, item: Filter, seed: int, shards: list[Output]) -> Run:
+        settings = self.experiment.train
+        how = [self.scale.identity(), seed, settings.workers, settings.precision, self.device]
+        mark = _mark("train", [[output.fingerprint for output in shards], how])
+        name = f"{item.name}-seed{seed}"
+        training = Output(self.curation.work / "trainings" / f"{name}@{mark}", mark)
+        job = Train(
+            training.path,
+            self.scale,
+            tuple(output.path for output in shards),
+            seed,
+            settings.workers,
+            settings.precision,
+            self.device,
+        )
+        seen = self.scale.samples_seen
+        self._add("train", name, training, job, tuple(shards), seen, "samples", resumable=True)
+        tasks = [task.model_dump(mode="json") for task in self.tasks]
+        depends = [
+            training.fingerprint,
+            tasks,
+            self.data_mark,
+            self.experiment.evaluate.batch_size,
+            self.device,
+        ]
+        mark = _mark("evaluate", depends)
+        evaluation = Output(self.curation.work / "evaluations" / f"{name}@{mark}", mark)
+        subset, model = self.curation.subsets[item.name], self.curation.models.get(item.name)
+        return Run(item, seed, subset, model, training, evaluation)
+
+    def _evaluate(self, run: Run) -> None:
+        batch = self.experiment.evaluate.batch_size
+        job = Evaluate(self.scale, run.training.path, self.tasks, self.data, batch, self.device)
+        needs, size = (run.training,), len(self.tasks)
+        self._add("evaluate", run.name, run.evaluation, job, needs, size, "tasks", resumable=True)
+
+    def _add(
+        self,
+        stage: str,
+        name: str,
+        output: Output,
+        job: Any,
+        needs: tuple[Output, ...],
+        size: int,
+        of: str,
+        *,
+        resumable: bool = False,
+    ) -> None:
+        log = self.curation.logs / stage / f"{name}.log"
+        self.units.append(Unit(stage, name, (output,), job, needs, size, of, resumable, log))
+
+
+def _mark(stage: str, depends: Any) -> str:
+    return fingerprint([stage, _VERSIONS[stage], depends])
+
+
+def _folder_mark(folder: Path) -> str:
+    """Return a hash over the names and sizes of a folder's files."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return fingerprint([[str(path.relative_to(folder)), path.stat().st_size] for path in files])
+
+
+def resolve_device(device: str) -> str:
+    """Return `cpu` or `cuda` for `auto`, without importing torch, so that planning stays quick."""
+    if device != "auto":
+        return device
+    return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"

@@ -1,21 +1,21 @@
 """Finds what the content folders hold, in a checkout as well as in an installed wheel."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
 from ecodatum.errors import ConfigError
 
-#: The folders that people edit; a wheel carries them as `ecodatum/content/`.
-FOLDERS: Final = ("baselines", "experiments", "slurm", "results")
-
 _PACKAGE = Path(__file__).resolve().parent
 
 
 def content_root() -> Path:
-    """Return the folder that holds the content folders: the wheel's copy, or the checkout's root."""
-    packed = _PACKAGE / "content"
+    """Return the folder that holds baselines/, experiments/, slurm/ and results/.
+
+    In a checkout that is its root; a wheel carries them as `ecodatum/shipped/`.
+    """
+    packed = _PACKAGE / "shipped"
     return packed if packed.is_dir() else _PACKAGE.parent
 
 

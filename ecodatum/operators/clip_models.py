@@ -1,12 +1,12 @@
 """CLIP models: makes configs of one's own known to open_clip, and loads weights without running code."""
 
+import difflib
+import importlib.util
 import json
 import pickle
 import tempfile
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ecodatum.errors import AssetError, ConfigError
 
@@ -52,18 +52,44 @@ def register(model: str, beside: Path | None = None) -> str:
     return path.stem
 
 
-def load(model: str, weights: Path, *, device: str, precision: str = "fp32") -> tuple[Any, Any, Any]:
+def config_files(model: str) -> tuple[Path, ...]:
+    """Return the files that a JSON config stands for (itself and its vocabulary); none for a known name.
+
+    Imports nothing of open_clip. Raises ConfigError when the name or the file cannot be used.
+    """
+    if model.endswith(".json"):
+        path = Path(model).expanduser()
+        vocabulary = _read_config(path)["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
+        return (path, Path(vocabulary)) if vocabulary else (path,)
+    package = importlib.util.find_spec("open_clip")
+    configs = Path(package.origin).parent / "model_configs" if package and package.origin else Path()
+    names = [path.stem for path in configs.glob("*.json")]
+    if model not in names:
+        near = ", ".join(difflib.get_close_matches(model, names)) or "see open_clip.list_models()"
+        raise ConfigError(
+            "open_clip knows no model of this name",
+            where=model,
+            todo=f"near names: {near}; a config of one's own ends in .json",
+        )
+    return ()
+
+
+def load(model: str, weights: Path | str, *, device: str, precision: str = "fp32") -> tuple[Any, Any, Any]:
     """Return (model in eval mode, image transform, tokenizer) with the weights of a checkpoint.
 
     `model` is a name that `register` returned; `weights` a state dict or a checkpoint of open_clip's
-    trainer; `precision` is open_clip's (`fp32`, `bf16`, `fp16`). No code in the file is ever run.
+    trainer, or the name of weights that open_clip lists for this model (`openai`), which it fetches if
+    they are not in its cache; `precision` is open_clip's (`fp32`, `bf16`, `fp16`). No code in the file
+    is ever run.
 
     Raises AssetError when the file is missing, is no checkpoint, or does not fit the model.
     """
     import open_clip
 
-    if not weights.is_file():
-        raise AssetError("no such checkpoint", where=weights)
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if not Path(weights).is_file() and str(weights) not in tags:
+        known = f"; open_clip has for {model}: {', '.join(tags)}" if tags else ""
+        raise AssetError("no such checkpoint", where=weights, todo=f"give the path of a file{known}")
     try:
         network, _, transform = open_clip.create_model_and_transforms(
             model, pretrained=str(weights), precision=precision, device=device, weights_only=True
@@ -88,6 +114,8 @@ def choose_device(device: str) -> str:
 
     Raises ConfigError when `cuda` is asked for and there is none.
     """
+    import torch
+
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():

@@ -21,6 +21,7 @@ from ecodatum.validation import explain
 #: Where each operator's class lies, in the form of an entry point, so that naming one imports it alone.
 OPERATORS: Final[Mapping[str, str]] = {
     "caption": "ecodatum.operators.caption:Caption",
+    "clip": "ecodatum.operators.clip:Clip",
     "image_quality": "ecodatum.operators.image_quality:ImageQuality",
     "image_size": "ecodatum.operators.metadata:ImageSize",
     "language": "ecodatum.operators.language:Language",

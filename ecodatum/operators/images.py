@@ -19,7 +19,7 @@ from ecodatum.pool.resharding import sample_uid
 from ecodatum.pool.shards import Sample, read_shard
 
 #: What a pool's bytes may be, whatever their extension says; some of PIL's other readers start programs.
-_FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,8 +69,8 @@ def _notes(counts: Mapping[str, Any], curation: Curation) -> tuple[str, ...]:
     """Tell of samples that could not be scored, and where the ranking was cut."""
     notes = []
     for unit in curation.units:
-        if unit.stage == "score":
-            notes += _failures(unit.outputs[0].read()["counts"], unit.name)
+        for output in unit.outputs if unit.stage == "score" else ():
+            notes += _failures(output.read()["counts"], f"{output.path.parent.name}, {output.path.name}")
     cut = counts.get("cut")
     if cut:
         notes.append(
@@ -81,11 +81,9 @@ def _notes(counts: Mapping[str, Any], curation: Curation) -> tuple[str, ...]:
 
 
 def _failures(counts: Mapping[str, Any], name: str) -> list[str]:
-    failed = counts.get("failed", 0)
-    if not failed:
+    if not counts["failed"]:
         return []
-    examples = ", ".join(str(example) for example in counts.get("examples", [])[:3])
-    return [f"{name}: {failed} samples could not be scored ({examples})"]
+    return [f"{name}: {counts['failed']} samples could not be scored: {'; '.join(counts['first'])}"]
 
 
 def lf_table(summary: pd.DataFrame) -> pd.DataFrame:

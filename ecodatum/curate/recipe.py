@@ -9,6 +9,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
     PlainValidator,
     ValidationError,
     model_validator,
@@ -36,14 +37,24 @@ class Top(_Model):
 
 def _threshold(value: Any) -> float | Top:
     """Take a number or a mapping with `top`; one message for both instead of one for each branch."""
-    if isinstance(value, Top) or (isinstance(value, int | float) and not isinstance(value, bool)):
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, Top):
         return value
     if isinstance(value, dict):
         return Top.model_validate(value)
     raise ValueError("should be a number, or {top: share of the pool}")
 
 
-Threshold = Annotated[float | Top, PlainValidator(_threshold, json_schema_input_type=float | Top)]
+def _plain(value: float | Top) -> float | dict[str, float]:
+    return {"top": value.top} if isinstance(value, Top) else value
+
+
+Threshold = Annotated[
+    float | Top,
+    PlainValidator(_threshold, json_schema_input_type=float | Top),
+    PlainSerializer(_plain),
+]
 
 
 class Condition(_Model):

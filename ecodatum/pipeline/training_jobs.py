@@ -132,7 +132,8 @@ class Evaluate:
             outputs[""],
             batch_size=self.batch_size,
             device=self.device,
-            on_task=lambda _: progress(1),
+            threads=1,
+            on_result=lambda _: progress(1),
         )
         return {"tasks": len(results)}
 

@@ -5,6 +5,7 @@ Source: cleanvision 0.3.7, `issue_managers/image_property.py`; scores lie in [0,
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -20,9 +21,10 @@ _LEAST_SPREAD: Final = 0.18
 _ENTROPY_FACTOR: Final = 0.1
 
 #: Squared brightness is 0.241 R² + 0.691 G² + 0.068 B²; in thousandths it is an integer below 2^26.
-_RED, _GREEN, _BLUE = 241, 691, 68
+_WEIGHTS: Final = (241, 691, 68)
 _WHITE: Final = 1000 * 255**2
-_KEY_BITS: Final = 10
+_KEY_BITS: Final = 14
+_STRIP_PIXELS: Final = 1 << 16
 
 _LEVELS = np.arange(256, dtype=np.float64)
 
@@ -112,8 +114,7 @@ def _brightness_percentiles(image: Image.Image) -> tuple[float, float]:
     """Return the 5th and the 99th percentile of the pixels' brightness, each in [0, 1]."""
     bands = image.getbands()
     if len(bands) >= 3:
-        red, green, blue = (np.asarray(image.getchannel(band)).ravel() for band in range(3))
-        return _colour_percentiles(red, green, blue)
+        return _colour_percentiles(image)
     if len(bands) == 2:  # grey with alpha, on which CleanVision fails: take the grey
         image = image.getchannel(0)
     if image.mode in ("L", "P"):
@@ -128,27 +129,41 @@ def _brightness_percentiles(image: Image.Image) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _colour_percentiles(
-    red: npt.NDArray[np.uint8], green: npt.NDArray[np.uint8], blue: npt.NDArray[np.uint8]
-) -> tuple[float, float]:
-    """The same from three channels, (n,): brightness is the root of integers, which order it exactly.
+def _colour_percentiles(image: Image.Image) -> tuple[float, float]:
+    """The same of the first three bands: brightness is the root of integers, which order it exactly.
 
     A histogram of their high bits finds the few pixels around a percentile; only those are sorted.
+    The image is taken in strips that stay in the cache: fresh memory for all of it would cost more
+    than the work.
     """
-    squares = np.multiply(red, red, dtype=np.uint32)
-    squares *= _RED
-    for channel, weight in ((green, _GREEN), (blue, _BLUE)):
-        term = np.multiply(channel, channel, dtype=np.uint32)
-        term *= weight
-        squares += term
-    keys = (squares >> _KEY_BITS).astype(np.uint16)
-    below = np.cumsum(np.bincount(keys))
+    width, height = image.size
+    squares = np.empty(width * height, np.uint32)
+    keys = np.empty(width * height, np.uint16)
+    counts = np.zeros((_WHITE >> _KEY_BITS) + 1, np.int64)
+    strip = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, strip):
+        bottom = min(height, top + strip)
+        pixels = np.asarray(image.crop((0, top, width, bottom))).reshape((bottom - top) * width, -1)
+        part = slice(top * width, bottom * width)
+        total = squares[part]
+        np.multiply(pixels[:, 0], pixels[:, 0], out=total, dtype=np.uint32)
+        total *= _WEIGHTS[0]
+        for band in (1, 2):
+            term = np.multiply(pixels[:, band], pixels[:, band], dtype=np.uint32)
+            term *= _WEIGHTS[band]
+            total += term
+        np.right_shift(total, _KEY_BITS, out=keys[part], casting="unsafe")
+        counts += np.bincount(keys[part], minlength=len(counts))
+    below = np.cumsum(counts)
+
+    @cache
+    def sorted_bin(key: int) -> npt.NDArray[np.uint32]:
+        return np.sort(squares[keys == key])
 
     def brightness(rank: int) -> float:
         key = int(np.searchsorted(below, rank, "right"))
         within = rank - (int(below[key - 1]) if key else 0)
-        same = squares[keys == key]
-        return math.sqrt(int(np.partition(same, within)[within]) / _WHITE)
+        return math.sqrt(int(sorted_bin(key)[within]) / _WHITE)
 
     return _percentile(brightness, len(squares), 0.05), _percentile(brightness, len(squares), 0.99)
 

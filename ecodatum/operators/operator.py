@@ -26,6 +26,7 @@ OPERATORS: Final[Mapping[str, str]] = {
     "image_size": "ecodatum.operators.metadata:ImageSize",
     "language": "ecodatum.operators.language:Language",
     "metadata": "ecodatum.operators.metadata:Metadata",
+    "repetition": "ecodatum.operators.repetition:Repetition",
 }
 
 

@@ -1,6 +1,6 @@
 """Recipes: filters as data. Operators give scores; rules or labelling functions turn them into a subset."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -199,7 +199,7 @@ def load_recipe(
     """Read the recipe that `name` (a path, or a name in baselines/) stands for.
 
     overrides: values by dotted key (`keep.top`, `rules.0.at_least`), as `--set` gives them. Paths in
-    operators' parameters are made absolute when a file of that name lies beside the recipe.
+    operators' parameters are made absolute when such a file lies beside the recipe or in `beside`.
     Raises ConfigError that names the file, the key and what is allowed.
     """
     path = find(name, "baselines", beside=beside)
@@ -208,7 +208,8 @@ def load_recipe(
         _set(document, key, value, path)
     operators = document.get("operators")
     if isinstance(operators, dict):
-        document["operators"] = {key: _absolute(value, path.parent) for key, value in operators.items()}
+        folders = [path.parent, *([beside] if beside else [])]
+        document["operators"] = {key: _absolute(value, folders) for key, value in operators.items()}
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
@@ -247,12 +248,14 @@ def _index(items: list[Any], step: str, key: str, path: Path) -> int:
     raise ConfigError(f"cannot set {key}: no item {step}", where=path, todo=f"there are: {known}")
 
 
-def _absolute(parameters: Any, folder: Path) -> Any:
-    if parameters is None:
-        return {}
+def _absolute(parameters: Any, folders: Sequence[Path]) -> Any:
+    """Make absolute what names a file in one of the folders: a recipe's own, then its user's."""
     if not isinstance(parameters, dict):
-        return parameters
-    return {
-        key: str(folder / value) if isinstance(value, str) and value and (folder / value).is_file() else value
-        for key, value in parameters.items()
-    }
+        return parameters or {}
+    return {key: _absolute_path(value, folders) for key, value in parameters.items()}
+
+
+def _absolute_path(value: Any, folders: Sequence[Path]) -> Any:
+    if not isinstance(value, str) or not value:
+        return value
+    return next((str(folder / value) for folder in folders if (folder / value).is_file()), value)

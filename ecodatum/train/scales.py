@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ecodatum.content import find
+from ecodatum.content import find, read_yaml
 from ecodatum.errors import ConfigError
 from ecodatum.fingerprint import file_fingerprint
+from ecodatum.operators.clip_models import config_files
 from ecodatum.validation import explain
 
 _Positive = Annotated[float, Field(gt=0)]
@@ -61,7 +61,7 @@ class Scale(BaseModel):
         identity = self.model_dump(mode="json")
         if self.model.endswith(".json"):
             path = (self.folder or Path()) / self.model
-            identity["model"] = [path.stem, file_fingerprint(path)]
+            identity["model"] = [path.stem, *map(file_fingerprint, config_files(str(path)))]
         return identity
 
     def datacomp_config(self, model: str) -> dict[str, Any]:
@@ -117,12 +117,7 @@ def load_scale(name_or_path: str, beside: Path | None = None) -> Scale:
         raise ConfigError(
             "no such scale", where=name_or_path, todo=f"use a YAML file, or one of {', '.join(FIXED)}"
         ) from error
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not YAML: {error}", where=path) from error
-    if not isinstance(content, dict):
-        raise ConfigError("a scale is a mapping of keys to values", where=path)
+    content = read_yaml(path)
     if "folder" in content:
         raise ConfigError("unknown key 'folder'", where=path)
     if content.get("name") in FIXED:

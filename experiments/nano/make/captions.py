@@ -5,8 +5,9 @@ from typing import Final
 import numpy as np
 from sources import Concept
 
-#: Prompts of the evaluation, in the form of zeroshot_classification_templates.txt.
-EVALUATION_TEMPLATES: Final = ("a photo of a {c}.", "a picture of a {c}", "{c} icon", "clip art of a {c}")
+#: Prompts of the evaluation for names, and for groups of names, as DataComp's template files have them.
+NAME_TEMPLATES: Final = ("a photo of a {c}.", "a picture of a {c}", "{c} icon", "clip art of a {c}")
+GROUP_TEMPLATES: Final = ("{c} clip art", "free {c} icon", "a picture of some {c}", "{c} stickers")
 
 _GOOD: Final = (
     "a picture of a {}",
@@ -34,6 +35,13 @@ _GROUPED: Final = (
     "{} - free {} icon",
     "a picture of a {} ({})",
     "{} and other {} stickers",
+)
+#: Good captions that name only the group.
+_GROUP_ONLY: Final = (
+    "{} clip art for everyone",
+    "free {} icon to download",
+    "a picture of some {}",
+    "one of our {} stickers",
 )
 _CATEGORY_WORDS: Final = {
     "Animals & Nature": "nature",
@@ -129,8 +137,11 @@ def group_word(concept: Concept) -> str:
 
 def good(concept: Concept, rng: np.random.Generator) -> str:
     """A caption that says in English what is to be seen."""
-    if rng.random() < 0.2:
-        word = category_word(concept) if rng.random() < 0.5 else group_word(concept)
+    style = rng.random()
+    word = category_word(concept) if rng.random() < 0.5 else group_word(concept)
+    if style < 0.15:
+        caption = _GROUP_ONLY[rng.integers(len(_GROUP_ONLY))].format(word)
+    elif style < 0.3:
         caption = _GROUPED[rng.integers(len(_GROUPED))].format(concept.name, word)
     else:
         caption = _GOOD[rng.integers(len(_GOOD))].format(concept.name)

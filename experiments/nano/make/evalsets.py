@@ -3,8 +3,8 @@
 import io
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,22 +14,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 from pool import add_member
-from render import SIDE, Scene, compose, encode, grain, plain_scene, rasterise, sketch, textured_scene
+from render import compose, encode, grain, plain_scene, rasterise, sketch, textured_scene, without_colour
 from sources import Concept, vendors
 
 _SHARD: Final = 500
 _CAPTIONS: Final = 3
+_ASSOCIATIONS: Final = 160
+#: Share of the image's side that the object fills, in the groups of the task on sizes.
+_SIZES: Final = (0.95, 0.8, 0.65, 0.5)
+_IMAGE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 Draw = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One test image with its class, and the group that it belongs to where the task has groups."""
+    """One test image with its class, and the groups that it belongs to, where the task has any."""
 
     image: bytes
     label: int
-    group: int | None = None
+    groups: tuple[int, ...] = ()
 
 
 def plain(icon: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -39,7 +43,7 @@ def plain(icon: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def greyscale(icon: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Without colour."""
-    return plain(icon, rng).convert("L").convert("RGB")
+    return without_colour(plain(icon, rng))
 
 
 def lines(icon: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -53,10 +57,8 @@ def textured(icon: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def small(icon: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The icon fills only a third to a half of the image's side."""
-    scene = plain_scene(rng)
-    small_scene = Scene(SIDE, SIDE, float(rng.uniform(0.35, 0.5)), scene.angle, scene.background)
-    return compose(icon, small_scene, rng)
+    """The icon fills only a half or less of the image's side."""
+    return compose(icon, replace(plain_scene(rng), fill=float(rng.uniform(0.42, 0.56))), rng)
 
 
 def noisy(icon: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -79,7 +81,6 @@ _NAME_TASKS: Final[tuple[tuple[str, Draw, str | None], ...]] = (
 def write_evalsets(folder: Path, concepts: list[Concept], cache_folder: Path, seed: int) -> None:
     """Write every task's data under `folder`, which must not hold them yet."""
     studio = _Studio(cache_folder, seed)
-    names = [concept.name for concept in concepts]
     for task, draw, vendor in _NAME_TASKS:
         styles = [vendor] if vendor else studio.styles
         renders = 2 // len(styles)
@@ -89,7 +90,7 @@ def write_evalsets(folder: Path, concepts: list[Concept], cache_folder: Path, se
             for style in styles
             for render in range(renders)
         ]
-        _write_classification(folder / f"wds_{task}_test", names, examples)
+        _write_classification(folder / f"wds_{task}_test", _names(concepts), examples)
     _write_groupings(folder, concepts, studio)
     for category in dict.fromkeys(concept.category for concept in concepts):
         members = [concept for concept in concepts if concept.category == category]
@@ -100,8 +101,10 @@ def write_evalsets(folder: Path, concepts: list[Concept], cache_folder: Path, se
             for style in studio.styles
             for render in range(2)
         ]
-        _write_classification(folder / f"wds_{task}_test", [concept.name for concept in members], examples)
-    _write_styles(folder, concepts[::4], studio)
+        _write_classification(folder / f"wds_{task}_test", _names(members), examples)
+    _write_groups(folder, concepts, studio)
+    _write_long_tail(folder, concepts[1::2], studio)
+    _write_associations(folder / "nano" / "associations", concepts, studio)
     for style, task in zip(studio.styles, ("flat_retrieval", "3d_retrieval"), strict=True):
         _write_retrieval(folder / "nano" / task, style, concepts, studio)
 
@@ -128,27 +131,106 @@ def _write_groupings(folder: Path, concepts: list[Concept], studio: _Studio) -> 
         ("nano-categories", captions.category_word),
         ("nano-subcategories", captions.group_word),
     ):
-        sizes = Counter(map(word, concepts))
-        classes = sorted(name for name, size in sizes.items() if size >= 2)
+        classes = _classes(concepts, word)
         examples = [
             Example(studio.shot(task, style, concept, plain, 0), classes.index(word(concept)))
             for concept in concepts
             if word(concept) in classes
             for style in studio.styles
         ]
-        _write_classification(folder / f"wds_{task}_test", classes, examples)
+        _write_classification(folder / f"wds_{task}_test", classes, examples, captions.GROUP_TEMPLATES)
 
 
-def _write_styles(folder: Path, concepts: Sequence[Concept], studio: _Studio) -> None:
-    """A quarter of the names in four styles; the style is the group, as GeoDE's is the region."""
-    groups: list[tuple[str, Draw]] = [(style, draw) for draw in (plain, textured) for style in studio.styles]
+def _write_groups(folder: Path, concepts: list[Concept], studio: _Studio) -> None:
+    """Three tasks scored by their worst group: drawing style, size of the object, and category."""
+    styles: list[tuple[str, Draw]] = [(style, draw) for draw in (plain, textured) for style in studio.styles]
+    quarter, other_quarter = concepts[::4], concepts[2::4]
     examples = [
-        Example(studio.shot("nano-styles", style, concept, draw, render), label, group)
-        for label, concept in enumerate(concepts)
-        for group, (style, draw) in enumerate(groups)
+        Example(studio.shot("nano-styles", style, concept, draw, render), label, (group, 0))
+        for label, concept in enumerate(quarter)
+        for group, (style, draw) in enumerate(styles)
         for render in range(4)
     ]
-    _write_classification(folder / "wds_nano-styles_test", [concept.name for concept in concepts], examples)
+    _write_classification(folder / "wds_nano-styles_test", _names(quarter), examples)
+    examples = [
+        Example(studio.shot("nano-sizes", style, concept, _sized(group), render), label, (group,))
+        for label, concept in enumerate(other_quarter)
+        for group in range(len(_SIZES))
+        for style in studio.styles
+        for render in range(2)
+    ]
+    _write_classification(folder / "wds_nano-sizes_test", _names(other_quarter), examples)
+    categories = sorted({concept.category for concept in concepts})
+    examples = [
+        Example(
+            studio.shot("nano-worlds", style, concept, plain, render),
+            label,
+            (categories.index(concept.category), group, label),
+        )
+        for label, concept in enumerate(concepts)
+        for group, style in enumerate(studio.styles)
+        for render in range(2)
+    ]
+    _write_classification(folder / "wds_nano-worlds_test", _names(concepts), examples)
+
+
+def _sized(group: int) -> Draw:
+    fill = _SIZES[group]
+
+    def draw(icon: Image.Image, rng: np.random.Generator) -> Image.Image:
+        return compose(icon, replace(plain_scene(rng), fill=fill), rng)
+
+    return draw
+
+
+def _write_long_tail(folder: Path, concepts: list[Concept], studio: _Studio) -> None:
+    """Classes of one to eight images, scored by macro F1."""
+    counts = studio.rng("nano-rare").permutation(np.arange(len(concepts)) % 8 + 1)
+    examples = [
+        Example(studio.shot("nano-rare", studio.styles[render % 2], concept, plain, render), label)
+        for label, (concept, count) in enumerate(zip(concepts, counts, strict=True))
+        for render in range(count)
+    ]
+    _write_classification(folder / "wds_nano-rare_test", _names(concepts), examples)
+
+
+def _write_associations(folder: Path, concepts: list[Concept], studio: _Studio) -> None:
+    """WinoGAViL's game: a cue, and 5 to 12 pictures of which those of that group are to be chosen."""
+    folder.mkdir(parents=True)
+    rng = studio.rng(folder.name)
+    groups = {
+        word: [c for c in concepts if captions.group_word(c) == word]
+        for word in _classes(concepts, captions.group_word)
+    }
+    rows = []
+    for turn in range(_ASSOCIATIONS):
+        cue = sorted(groups)[turn % len(groups)]
+        size = (10, 12, 10, 12, 5, 6)[turn % 6]
+        right = min(len(groups[cue]), int(rng.integers(2, size // 2 + 1)))
+        others = [concept for concept in concepts if concept not in groups[cue]]
+        chosen = [groups[cue][i] for i in rng.permutation(len(groups[cue]))[:right]]
+        chosen += [others[i] for i in rng.permutation(len(others))[: size - right]]
+        style = studio.styles[turn // len(groups) % 2]
+        pictures = [studio.shot(folder.name, style, concept, plain, 0) for concept in chosen]
+        order = rng.permutation(size)
+        rows.append(
+            {
+                "candidates": [chosen[i].name for i in order],
+                "cue": cue,
+                "associations": [concept.name for concept in chosen[:right]],
+                "candidate_images": [{"bytes": pictures[i], "path": None} for i in order],
+            }
+        )
+    strings = pa.list_(pa.string())
+    schema = pa.schema(
+        [
+            ("candidates", strings),
+            ("cue", pa.string()),
+            ("associations", strings),
+            ("candidate_images", pa.list_(_IMAGE)),
+        ]
+    )
+    _write_parquet(folder, pa.Table.from_pylist(rows, schema))
 
 
 def _write_retrieval(folder: Path, style: str, concepts: list[Concept], studio: _Studio) -> None:
@@ -159,32 +241,45 @@ def _write_retrieval(folder: Path, style: str, concepts: list[Concept], studio: 
         path = f"{concept.name.replace(' ', '_')}.webp"
         images.append({"bytes": studio.shot(folder.name, style, concept, plain, 0), "path": path})
         texts.append([captions.good(concept, rng) for _ in range(_CAPTIONS)])
-    schema = pa.schema(
-        [
-            ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-            ("caption", pa.list_(pa.string())),
-        ]
-    )
-    table = pa.Table.from_pydict({"image": images, "caption": texts}, schema)
+    schema = pa.schema([("image", _IMAGE), ("caption", pa.list_(pa.string()))])
+    _write_parquet(folder, pa.Table.from_pydict({"image": images, "caption": texts}, schema))
+
+
+def _write_parquet(folder: Path, table: pa.Table) -> None:
+    """Uncompressed, for the archive around it compresses better."""
     pq.write_table(table, folder / "test-00000-of-00001.parquet", compression="none", use_dictionary=False)
 
 
-def _write_classification(folder: Path, classes: Iterable[str], examples: list[Example]) -> None:
+def _write_classification(
+    folder: Path,
+    classes: Iterable[str],
+    examples: list[Example],
+    templates: Iterable[str] = captions.NAME_TEMPLATES,
+) -> None:
     (folder / "test").mkdir(parents=True)
     _write_lines(folder / "classnames.txt", classes)
-    _write_lines(folder / "zeroshot_classification_templates.txt", captions.EVALUATION_TEMPLATES)
+    _write_lines(folder / "zeroshot_classification_templates.txt", templates)
     shards = [examples[start : start + _SHARD] for start in range(0, len(examples), _SHARD)]
     _write_lines(folder / "test" / "nshards.txt", [str(len(shards))])
     for number, shard in enumerate(shards):
         with tarfile.open(folder / "test" / f"{number}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
             for index, example in enumerate(shard, start=number * _SHARD):
                 add_member(tar, f"s{index:07d}.cls", str(example.label).encode())
-                if example.group is not None:
-                    add_member(tar, f"s{index:07d}.npy", _npy([example.group, 0]))
+                if example.groups:
+                    add_member(tar, f"s{index:07d}.npy", _npy(example.groups))
                 add_member(tar, f"s{index:07d}.webp", example.image)
 
 
-def _npy(values: list[int]) -> bytes:
+def _names(concepts: Iterable[Concept]) -> list[str]:
+    return [concept.name for concept in concepts]
+
+
+def _classes(concepts: Iterable[Concept], word: Callable[[Concept], str]) -> list[str]:
+    """The words that stand for two concepts or more."""
+    return sorted(name for name, count in Counter(map(word, concepts)).items() if count >= 2)
+
+
+def _npy(values: tuple[int, ...]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, np.array(values, np.int64))
     return buffer.getvalue()

@@ -71,10 +71,18 @@ def web_scene(rng: np.random.Generator, aspect: float | None = None) -> Scene:
     return Scene(
         width,
         height,
-        fill=float(rng.uniform(0.68, 0.95)),
+        fill=float(rng.uniform(0.55, 0.95)),
         angle=float(rng.normal(0, 6)),
         background=_background(rng, width, height),
     )
+
+
+def photograph(icon: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The icon as a web page shows it: in some scene, with a little grain, one in twelve without colour."""
+    image = compose(icon, web_scene(rng), rng)
+    if rng.random() < 1 / 12:
+        image = without_colour(image)
+    return grain(image, rng, float(rng.uniform(0.5, 2.5)))
 
 
 def plain_scene(rng: np.random.Generator) -> Scene:
@@ -86,7 +94,7 @@ def plain_scene(rng: np.random.Generator) -> Scene:
 def textured_scene(rng: np.random.Generator) -> Scene:
     """A square scene on a strongly coloured, blotchy background."""
     return Scene(
-        SIDE, SIDE, float(rng.uniform(0.68, 0.9)), float(rng.normal(0, 12)), _texture(rng, SIDE, SIDE, 1.0)
+        SIDE, SIDE, float(rng.uniform(0.68, 0.9)), float(rng.normal(0, 12)), _texture(rng, SIDE, SIDE, 0.8)
     )
 
 
@@ -110,6 +118,11 @@ def grain(image: Image.Image, rng: np.random.Generator, amount: float) -> Image.
     return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
 
 
+def without_colour(image: Image.Image) -> Image.Image:
+    """The image in grey, as RGB."""
+    return image.convert("L").convert("RGB")
+
+
 def encode(image: Image.Image, quality: int = 70) -> bytes:
     """The image as WebP."""
     buffer = io.BytesIO()
@@ -118,21 +131,22 @@ def encode(image: Image.Image, quality: int = 70) -> bytes:
 
 
 def sketch(image: Image.Image) -> Image.Image:
-    """Dark lines on white where the image has edges."""
+    """A pencil drawing: dark lines where the image has edges, over a pale wash of its colours."""
     grey = np.asarray(image.convert("L").filter(ImageFilter.GaussianBlur(0.6)), np.float32)
     down, right = np.gradient(grey)
-    lines = 255 - np.clip(np.hypot(down, right) * 4, 0, 230)
-    return Image.fromarray(lines.astype(np.uint8)).convert("RGB")
+    lines = 255 - np.clip(np.hypot(down, right) * 3, 0, 200)[..., None]
+    wash = 0.6 * np.asarray(image, np.float32) + 0.4 * 255
+    return Image.fromarray(np.minimum(lines, wash).astype(np.uint8))
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     style = rng.random()
     colour = np.array(_COLOURS[rng.integers(len(_COLOURS))])
-    if style < 0.45:
+    if style < 0.4:
         return _flat(np.array(_WHITE) - rng.uniform(0, 16), width, height)
-    if style < 0.65:
+    if style < 0.6:
         return _flat(colour * 0.4 + 255 * 0.6, width, height)
-    if style < 0.85:
+    if style < 0.75:
         return _gradient(colour, rng, width, height)
     return _texture(rng, width, height, float(rng.uniform(0.3, 0.8)))
 

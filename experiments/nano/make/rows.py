@@ -9,7 +9,7 @@ import captions
 import numpy as np
 from faults import IMAGE_FAULTS, banner, near_duplicate
 from PIL import Image
-from render import compose, encode, grain, rasterise, web_scene
+from render import encode, photograph, rasterise
 from sources import Concept, vendors
 
 #: Share of each kind of row; a row's kind is its first fault.
@@ -133,7 +133,7 @@ def _caption(
 def _image(faults: set[str], icon: Image.Image, rng: np.random.Generator) -> Image.Image:
     if "extreme aspect" in faults:
         return banner(icon, rng)
-    image = grain(compose(icon, web_scene(rng), rng), rng, float(rng.uniform(0.5, 2.5)))
+    image = photograph(icon, rng)
     for name, fault in IMAGE_FAULTS.items():
         if name in faults:
             image = fault(image, rng)

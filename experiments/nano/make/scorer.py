@@ -14,7 +14,7 @@ import torch
 from faults import IMAGE_FAULTS
 from PIL import Image
 from pool import Embeddings
-from render import SIDE, compose, grain, rasterise, web_scene
+from render import SIDE, photograph, rasterise
 from rows import Row
 from sources import Concept, vendors
 
@@ -22,7 +22,7 @@ from ecodatum.operators.clip_models import load, register
 
 _MERGES: Final = 2048
 _BATCH: Final = 64
-_STEPS: Final = 1500
+_STEPS: Final = 1200
 _LEARNING_RATE: Final = 2e-3
 #: Renders of each icon that training draws from.
 _RENDERS: Final = 24
@@ -104,7 +104,7 @@ def _clean_set(concepts: list[Concept], cache_folder: Path, rng: np.random.Gener
         for vendor in vendors("scorer"):
             icon = rasterise(cache_folder, vendor, concept)
             for _ in range(_RENDERS):
-                image = grain(compose(icon, web_scene(rng), rng), rng, float(rng.uniform(0.5, 2.5)))
+                image = photograph(icon, rng)
                 if rng.random() < _DEGRADED:
                     fault = faults[rng.integers(len(faults))]
                     image = Image.blend(image, fault(image, rng), float(rng.uniform(0.3, 0.7)))

@@ -52,7 +52,7 @@ def train(
     *,
     seed: int = 0,
     workers: int = 4,
-    precision: str | None = None,
+    precision: str = "amp",
     device: str = "auto",
     name: str | None = None,
     accumulation: int = 1,
@@ -64,9 +64,9 @@ def train(
     """Train at `scale` on the shards in `data`, and write checkpoints, log and info.pkl to `out/name`.
 
     `data` and `weights` are as for `input_shards`; `workers` are loader processes per training process;
-    `precision` is open_clip's, by default `amp` on a GPU and `fp32` on the CPU; `name` is by default
-    `<scale>_scale`, as in DataComp; `threads` are torch's on the CPU; `on_progress` is called with each
-    line that the trainer logs. Under torchrun or srun, each process calls this.
+    `precision` is open_clip's (`amp`, which is float16 on a GPU, means `fp32` on the CPU); `name` is by
+    default `<scale>_scale`, as in DataComp; `threads` are torch's on the CPU; `on_progress` is called
+    with each line that the trainer logs. Under torchrun or srun, each process calls this.
 
     A training that was interrupted goes on from its last checkpoint, and on the CPU ends with the same
     weights, bit for bit, as one that was not. A finished one is not run again.
@@ -76,7 +76,8 @@ def train(
     """
     started = time.monotonic()
     device = choose_device(device)
-    precision = precision or ("fp32" if device == "cpu" else "amp")
+    if device == "cpu" and precision == "amp":
+        precision = "fp32"
     model = register(scale.model, scale.folder)
     folder = TrainingFolder(out / (name or f"{scale.name}_scale"))
     _, rank, world_size = world_info_from_env()

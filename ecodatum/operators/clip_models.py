@@ -14,7 +14,7 @@ from ecodatum.errors import AssetError, ConfigError
 _REQUIRED = ("embed_dim", "vision_cfg", "text_cfg")
 
 #: What open_clip raises for a file that torch can read and that is no (or an empty) state dict.
-_NOT_A_STATE_DICT = (AttributeError, TypeError, StopIteration)
+_NOT_A_STATE_DICT = (AttributeError, TypeError, StopIteration, AssertionError)
 
 
 def register(model: str, beside: Path | None = None) -> str:

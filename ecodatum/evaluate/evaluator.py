@@ -59,12 +59,8 @@ def evaluate(
                 waiting.append(task)
     if waiting:
         with _threads(threads if device == "cpu" else None):
-            network, transform, tokenizer = clip_models.load(
-                name, checkpoint, device=device, precision=precision
-            )
-            encoder = Encoder(
-                network, transform, tokenizer, device=device, batch_size=batch_size, workers=workers
-            )
+            loaded = clip_models.load(name, checkpoint, device=device, precision=precision)
+            encoder = Encoder(*loaded, device=device, batch_size=batch_size, workers=workers)
             folders = Counter(evalsets / task.data for task in waiting)
             images = ImageFeatures(encoder, frozenset(f for f, users in folders.items() if users > 1))
             for task in waiting:
@@ -73,14 +69,18 @@ def evaluate(
                     result = record.add(task, metrics, data_fingerprint(task, evalsets / task.data))
                     if on_result is not None:
                         on_result(result)
+    _raise_failures(failures, len(tasks), evalsets)
+    return record.results(tasks)
+
+
+def _raise_failures(failures: dict[str, str], tasks: int, evalsets: Path) -> None:
     if failures:
         raise RunError(
-            f"{len(failures)} of {len(tasks)} tasks could not be evaluated:\n  "
+            f"{len(failures)} of {tasks} tasks could not be evaluated:\n  "
             + "\n  ".join(f"{key}: {message}" for key, message in failures.items()),
             where=evalsets,
             todo="the results of the others are kept; mend these sets and evaluate again",
         )
-    return record.results(tasks)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -137,6 +137,9 @@ def open_clip_arguments(
             where=f"scale {scale.name}",
         )
     shards, factors = input_shards(data, weights)
+    flags = ["--save-frequency", "0", "--ddp-static-graph", "--local-loss", "--gather-with-grad"]
+    if scale.grad_checkpointing:
+        flags.append("--grad-checkpointing")
     options = {
         "--train-data": shards,
         "--train-num-samples": scale.samples_seen // scale.checkpoints,
@@ -154,16 +157,14 @@ def open_clip_arguments(
         "--accum-freq": accumulation,
         "--log-every-n-steps": log_every,
     }
-    arguments = ["--save-frequency", "0", "--ddp-static-graph", "--local-loss", "--gather-with-grad"]
-    if scale.grad_checkpointing:
-        arguments.append("--grad-checkpointing")
-    for option, value in options.items():
-        arguments += [option, str(value)]
-    arguments += ["--save-most-recent", "--resume", "latest", "--dataset-resampled"]
-    for option, value in _optional(scale, factors).items():
-        if value is not None:
-            arguments += [option, str(value)]
-    return arguments
+    resuming = ["--save-most-recent", "--resume", "latest", "--dataset-resampled"]
+    return [*flags, *_flat(options), *resuming, *_flat(_optional(scale, factors))]
+
+
+def _flat(options: Mapping[str, object]) -> list[str]:
+    """Return options and their values in one list; None leaves an option out."""
+    given = [(option, str(value)) for option, value in options.items() if value is not None]
+    return [part for pair in given for part in pair]
 
 
 def _optional(scale: Scale, factors: str | None) -> dict[str, object]:

@@ -95,21 +95,16 @@ def train(
         weights=weights,
         log_every=log_every,
     )
-    resumed = False
-    if rank == 0:
-        shards, factors = input_shards(data, weights)
-        require_readable(shards)
-        settings = {
-            "scale": scale.identity(),
-            "data": _identity(shards, factors),
-            "seed": seed,
-            "device": torch.device(device).type,
-            "precision": precision,
-            "workers": workers,
-            "accumulation": accumulation,
-            "world_size": world_size,
-        }
-        resumed = folder.claim(settings)
+    settings = {
+        "scale": scale.identity(),
+        "seed": seed,
+        "device": torch.device(device).type,
+        "precision": precision,
+        "workers": workers,
+        "accumulation": accumulation,
+        "world_size": world_size,
+    }
+    resumed = rank == 0 and folder.claim({**settings, "data": _identity(data, weights)})
     if not folder.info.exists():
         with _threads(threads if device == "cpu" else None), _patched(Seed(seed, rank), on_progress):
             _run([*arguments, "--device", device], folder)
@@ -118,8 +113,13 @@ def train(
     return _result(folder, time.monotonic() - started, resumed)
 
 
-def _identity(shards: str, factors: str | None) -> str:
-    """Return a hash of the data trained on: the shards' names and sizes, and their lists of samples."""
+def _identity(data: str | Path, weights: str | None) -> str:
+    """Return a hash of the data trained on: the shards' names and sizes, and their lists of samples.
+
+    Raises PoolError when they cannot be trained on.
+    """
+    shards, factors = input_shards(data, weights)
+    require_readable(shards)
     files = local_shards(shards)
     lists = sorted({file.parent / "sample_ids.npy" for file in files})
     return fingerprint(

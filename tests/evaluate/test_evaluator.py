@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_evalsets import Model, make_model, write_labelled, write_retrieval
 
 from ecodatum.errors import AssetError, RunError
 from ecodatum.evaluate.evaluator import evaluate
 from ecodatum.evaluate.tasks import Task
+from tests.evaluate.tiny_evalsets import Model, make_model, write_labelled, write_retrieval
 
 PLAIN = Task(key="plain", name="Plain", data="wds_plain_test")
 FEW = Task(key="few", name="Few", main_metric="mean_per_class_recall", data="wds_few_test")

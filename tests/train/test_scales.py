@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tiny_training import make_scale
 
 from ecodatum.errors import ConfigError
 from ecodatum.train.scales import FIXED, load_scale
+from tests.train.tiny_training import make_scale
 
 
 def write(folder: Path, text: str) -> str:

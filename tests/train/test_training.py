@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_training import make_scale, make_shards
 
 from ecodatum.errors import ConfigError, PoolError, RunError
 from ecodatum.pool.shards import ShardWriter
@@ -21,6 +20,7 @@ from ecodatum.train import compatibility
 from ecodatum.train.progress import Progress, training_curve
 from ecodatum.train.scales import Scale, load_scale
 from ecodatum.train.training import TrainResult, train
+from tests.train.tiny_training import make_scale, make_shards
 
 WORKERS = 2
 

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ecodatum.operators.operator import ImageOperator
 from ecodatum.pool.pool import Shard
@@ -83,6 +83,8 @@ def decode(data: bytes | None) -> Image.Image | str:
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
         image.load()
+    except UnidentifiedImageError:  # its message holds an address, and differs from run to run
+        return f"cannot decode: none of {', '.join(_FORMATS)}"
     except Exception as error:  # PIL's readers raise almost anything at damaged bytes
         return f"cannot decode: {str(error) or type(error).__name__}"
     return image

@@ -148,7 +148,7 @@ class Curation:
     def _plan_given(self, item: Filter) -> None:
         if item.subset is None:
             raise ConfigError("a filter needs a recipe or a subset", where=item.name)
-        job = TakeSubset(item.name, item.subset, self.pool.rows)
+        job = TakeSubset(item.subset, self.pool.rows)
         self._plan_select(item.name, job, (), [file_fingerprint(item.subset), self.pool.fingerprint])
 
     def _plan_select(self, name: str, job: Job, inputs: tuple[Output, ...], depends: Any) -> None:

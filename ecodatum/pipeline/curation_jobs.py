@@ -153,7 +153,7 @@ class Fit:
         names = [function.name for function in self.recipe.labelling_functions]
         histogram = Histogram.merged(_read_histogram(folder) for folder in self.votes)
         if histogram.total == 0:
-            raise RunError(f"{self.recipe.name}: no sample passes the rules", todo="loosen the rules")
+            raise RunError("no sample passes the rules", todo="loosen the rules")
         fitted = fit(histogram, len(names), self.recipe.label_model)
         summary = lf_summary(histogram, names).assign(weight=fitted.weights)
         outputs[""].mkdir()
@@ -196,9 +196,7 @@ class SelectByRules:
             mask = passes(recipe.rules, load_columns(part.scores(), recipe.scores()), rows)
             kept.append(part.uids()[mask])
             progress(rows)
-        return _finish(
-            np.concatenate(kept), outputs[""], self.recipe.name, sum(p.part.rows for p in self.parts)
-        )
+        return _finish(np.concatenate(kept), outputs[""], sum(p.part.rows for p in self.parts))
 
     def parameters(self) -> dict[str, Any]:
         """Return the rules."""
@@ -217,15 +215,13 @@ class SelectByRank:
     def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
         """Write the subset; the counts tell where the ranking was cut."""
         if self.recipe.keep is None:
-            raise RunError(f"{self.recipe.name}: nothing says how many samples to keep")
+            raise RunError("nothing says how many samples to keep")
         table = pq.read_table(self.model / "patterns.parquet")
         patterns, counts, probabilities = (column.to_numpy() for column in table.columns)
         candidates = int(counts.sum())
         size = size_to_keep(self.recipe.keep, candidates)
         if size == 0:
-            raise RunError(
-                f"{self.recipe.name}: selects none of {candidates} candidates", todo="raise keep.top"
-            )
+            raise RunError(f"keeps none of {candidates} candidates", todo="raise keep.top")
         cut = find_cut(patterns, counts, probabilities, size, self._ranked)
         chosen = select(cut, self._ranked, file_order=self.recipe.keep.tie_break == "file_order")
         rows = sum(part.part.rows for part in self.parts)
@@ -236,7 +232,7 @@ class SelectByRank:
             "rows_of_that_probability": cut.rows_through,
         }
         return {
-            **_finish(chosen, outputs[""], self.recipe.name, rows),
+            **_finish(chosen, outputs[""], rows),
             "candidates": candidates,
             "cut": at_cut,
         }
@@ -260,7 +256,6 @@ class SelectByRank:
 class TakeSubset:
     """Take a subset that was made elsewhere."""
 
-    name: str
     subset: Path
     rows: int
 
@@ -268,18 +263,18 @@ class TakeSubset:
         """Check the subset and copy it."""
         uids = read_subset(self.subset)
         progress(self.rows)
-        return _finish(uids, outputs[""], self.name, self.rows)
+        return _finish(uids, outputs[""], self.rows)
 
     def parameters(self) -> dict[str, Any]:
         """Name the file."""
         return {"subset": self.subset.name}
 
 
-def _finish(uids: UidArray, path: Path, name: str, rows: int) -> dict[str, Any]:
+def _finish(uids: UidArray, path: Path, rows: int) -> dict[str, Any]:
     if len(uids) == 0:
         raise RunError(
-            f"{name}: the selection is empty: none of {rows} rows passes the rules",
-            todo="loosen the rules; `ecodatum plan` shows where scores lie",
+            f"the selection is empty: 0 of {rows} rows pass",
+            todo="loosen the recipe's rules; `--set` tries other values",
         )
     write_subset(path, uids)
     return {"rows": rows, "kept": len(uids)}

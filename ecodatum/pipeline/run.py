@@ -1,5 +1,6 @@
 """Runs an experiment's units stage by stage: only what is missing, and all that can be."""
 
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,7 @@ def run_stages(
     With `jobs` 0 all runs in this process. A unit that fails does not stop its siblings; what needs it
     does not start. Raises RunError at the end, naming every failed unit, if any failed.
     """
+    _require_writable(folder)
     summary = Summary()
     for stage in stages:
         mine = [unit for unit in units if unit.stage == stage]
@@ -71,6 +73,19 @@ def run_stages(
         reporter.end(stage, outcomes)
     _require_success(summary)
     return summary
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RunError(
+            f"cannot write here: {error.strerror or error}",
+            where=folder,
+            todo="choose another folder with --work",
+        ) from error
 
 
 def _run_stage(
@@ -117,7 +132,10 @@ def _died(batch: Ended[Unit, list[Outcome]]) -> list[Outcome]:
 def _require_success(summary: Summary) -> None:
     if not summary.failed and not summary.blocked:
         return
-    lines = [f"  {stage}: {outcome.unit}: {outcome.message}" for stage, outcome in summary.failed]
+    lines = [
+        f"  {stage} {outcome.unit}: {outcome.message}".replace("\n", "\n  ")
+        for stage, outcome in summary.failed
+    ]
     if summary.blocked:
         names = ", ".join(f"{stage} {outcome.unit}" for stage, outcome in summary.blocked[:5])
         more = f" and {len(summary.blocked) - 5} more" if len(summary.blocked) > 5 else ""

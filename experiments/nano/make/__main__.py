@@ -39,7 +39,7 @@ def main() -> None:
         scorer.train(concepts, options.cache.resolve(), config, weights, options.seed)
     rows = make_rows(concepts, options.cache.resolve(), sum(PART_ROWS), options.seed)
     write_pool(work / "pool", rows, scorer.embed(rows, config, weights), options.seed)
-    write_truth(out / "truth.parquet", rows)
+    write_truth(out, rows)
     write_evalsets(work / "evalsets", concepts, options.cache.resolve(), options.seed)
     pack(work / "pool", out / "pool.tar.xz")
     pack(work / "evalsets", out / "evalsets.tar.xz")

@@ -15,6 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rows import Row
 
+from ecodatum.pool.subsets import write_subset
+from ecodatum.pool.uids import from_hex
+
 #: Metadata rows of each part.
 PART_ROWS: Final = (3300, 3100, 3250, 3150)
 _SHARD_ROWS: Final = 1000
@@ -55,8 +58,10 @@ def write_pool(folder: Path, rows: list[Row], embeddings: Embeddings, seed: int)
         raise ValueError(f"{len(rows)} rows do not fill parts of {begin}")
 
 
-def write_truth(path: Path, rows: list[Row]) -> None:
-    """Write what each row truly is; no filter may read this file."""
+def write_truth(folder: Path, rows: list[Row]) -> None:
+    """Write what each row truly is, and the subset of good rows; no filter may read these files."""
+    clean = pa.array([row.uid for row in rows if row.clean])
+    write_subset(folder / "oracle.npy", from_hex(clean))
     columns: dict[str, list[Any]] = {
         "uid": [row.uid for row in rows],
         "clean": [row.clean for row in rows],
@@ -70,7 +75,7 @@ def write_truth(path: Path, rows: list[Row]) -> None:
     }
     strings = {name: pa.string() for name in ("second", "detail", "dup_of")}
     table = pa.table({name: pa.array(values, strings.get(name)) for name, values in columns.items()})
-    pq.write_table(table, path, compression="zstd", compression_level=19)
+    pq.write_table(table, folder / "truth.parquet", compression="zstd", compression_level=19)
 
 
 def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ecodatum.errors import AssetError, EcoDatumError, RunError
 from ecodatum.evaluate.encoder import Encoder
 from ecodatum.evaluate.scoring import ImageFeatures, data_fingerprint, score
@@ -58,7 +56,7 @@ def evaluate(
             if not record.has(task, data_fingerprint(task, evalsets / task.data)):
                 waiting.append(task)
     if waiting:
-        with _threads(threads if device == "cpu" else None):
+        with clip_models.cpu_threads(threads if device == "cpu" else None):
             loaded = clip_models.load(name, checkpoint, device=device, precision=precision)
             encoder = Encoder(*loaded, device=device, batch_size=batch_size, workers=workers)
             folders = Counter(evalsets / task.data for task in waiting)
@@ -89,17 +87,6 @@ def _noting(failures: dict[str, str], task: Task) -> Iterator[None]:
         yield
     except EcoDatumError as error:
         failures[task.key] = f"{error.where}: {error.what}" if error.where else error.what
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    former = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(former)
 
 
 @dataclass

@@ -112,7 +112,8 @@ class Clip(ImageOperator):
 
         model, _, tokenizer = self._loaded
         missing = np.array([caption is None for caption in batch.captions], bool)
-        with torch.inference_mode():
+        threads = 1 if self._device == "cpu" else None
+        with clip_models.cpu_threads(threads), torch.inference_mode():
             tokens = tokenizer([caption or "" for caption in batch.captions]).to(self._device)
             captions = _unit(model.encode_text(tokens))
             pictures = torch.from_numpy(np.stack(batch.views))

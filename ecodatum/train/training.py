@@ -15,7 +15,7 @@ from open_clip_train.distributed import world_info_from_env
 
 from ecodatum.errors import RunError
 from ecodatum.fingerprint import file_fingerprint, fingerprint
-from ecodatum.operators.clip_models import choose_device, register
+from ecodatum.operators.clip_models import choose_device, cpu_threads, register
 from ecodatum.train import compatibility
 from ecodatum.train.arguments import input_shards, open_clip_arguments
 from ecodatum.train.folder import TrainingFolder
@@ -106,7 +106,7 @@ def train(
     }
     resumed = rank == 0 and folder.claim({**settings, "data": _identity(data, weights)})
     if not folder.info.exists():
-        with _threads(threads if device == "cpu" else None), _patched(Seed(seed, rank), on_progress):
+        with cpu_threads(threads if device == "cpu" else None), _patched(Seed(seed, rank), on_progress):
             _run([*arguments, "--device", device], folder)
         if rank == 0:
             folder.finish(scale.name, scale.datacomp_config(model), data)
@@ -224,15 +224,3 @@ def _patched(seed: Seed, on_progress: Callable[[Progress], None] | None) -> Iter
             logging.root.removeHandler(handler)
             handler.close()
         logging.root.setLevel(level)
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Compute with `count` torch threads on the CPU, so that sums are always taken in the same order."""
-    former = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(former)

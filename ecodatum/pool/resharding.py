@@ -11,7 +11,7 @@ import pyarrow as pa
 from ecodatum.errors import PoolError
 from ecodatum.files import write_json
 from ecodatum.pool import uids as uid_arrays
-from ecodatum.pool.pool import Part
+from ecodatum.pool.pool import Part, read_columns
 from ecodatum.pool.shards import Sample, ShardWriter, read_shard
 from ecodatum.pool.uids import UidArray
 
@@ -39,12 +39,13 @@ def reshard(
 
     A uid that is k times in the subset is written k times, keyed `<uid>-<j>`; the members' bytes are
     copied. Beside each `{:08d}.tar` of at most `shard_size` samples lies its `_stats.json`; `meta.json`
-    has the fields that DataComp's `train.py` reads (its `resharder.py`). Raises PoolError for a
-    damaged shard or a sample without a uid.
+    has the fields that DataComp's `train.py` reads (its `resharder.py`). The samples are spread evenly:
+    the trainer draws shards alike, so those of a short last shard would be drawn more often. Raises
+    PoolError for a damaged shard or a sample without a uid.
     """
     out.mkdir(parents=True, exist_ok=True)
     wanted = uid_arrays.UidIndex(subset)
-    writer = _Shards(out, shard_size)
+    writer = _Shards(out, _even_size(part, wanted, shard_size))
     processed = 0
     for shard in part.shards:
         for samples in _batches(read_shard(shard.path)):
@@ -71,6 +72,16 @@ def reshard(
         },
     )
     return done
+
+
+def _even_size(part: Part, wanted: uid_arrays.UidIndex, most: int) -> int:
+    """Return the least shard size, at most `most`, that needs no more shards; dead links are counted too."""
+    samples = 0
+    for batch in read_columns(part, ["uid"]):
+        start, stop = wanted.runs(uid_arrays.from_hex(batch.column(0)))
+        samples += int((stop - start).sum())
+    shards = -(-samples // most)
+    return -(-samples // shards) if shards else most
 
 
 class _Shards:

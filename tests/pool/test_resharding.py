@@ -41,6 +41,14 @@ def test_samples_keys_and_bytes_are_those_of_datacomps_resharder(reference: Path
     assert len(got) == 3 * counts["output_count"]
 
 
+def test_samples_are_spread_evenly_over_the_shards(reference: Path, tmp_path: Path) -> None:
+    part = open_pool(reference / "datacomp" / "pool").parts[0]
+    subset = read_subset(reference / "datacomp" / "subsets" / "no_filter.npy")
+    reshard(part, subset, tmp_path / "out", shard_size=300)
+    sizes = [len(list(read_shard(tar))) for tar in sorted((tmp_path / "out").glob("*.tar"))]
+    assert len(sizes) == 2 and sizes[0] - sizes[1] < 20  # 400 rows, of which 9 have no image
+
+
 def test_an_empty_subset_writes_no_shard(reference: Path, tmp_path: Path) -> None:
     part = open_pool(reference / "datacomp" / "pool").parts[0]
     done = reshard(part, np.empty(0, UID), tmp_path / "out")

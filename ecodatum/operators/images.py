@@ -21,6 +21,9 @@ from ecodatum.pool.shards import Sample, read_shard
 #: What a pool's bytes may be, whatever their extension says; some of PIL's other readers start programs.
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
+#: Samples that a thread takes at once: small images cost less than handing them over.
+_TOGETHER: Final = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -47,17 +50,22 @@ def look_at_images(
 
 
 def _look_ahead(shards: Sequence[Shard], operators: Sequence[ImageOperator], ahead: int) -> Iterator[Look]:
-    waiting: deque[Future[Look]] = deque()
+    waiting: deque[Future[list[Look]]] = deque()
     with warnings.catch_warnings(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         warnings.filterwarnings("ignore", module="PIL")  # of oddities in an image: it decodes or it doesn't
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for shard in shards:
-            for sample in read_shard(shard.path):
-                waiting.append(threads.submit(_look, sample, shard.path, operators))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
+            samples = read_shard(shard.path)
+            while few := list(islice(samples, _TOGETHER)):
+                waiting.append(threads.submit(_look_at_few, few, shard.path, operators))
+                if len(waiting) * _TOGETHER > ahead:
+                    yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
+
+
+def _look_at_few(samples: list[Sample], shard: Path, operators: Sequence[ImageOperator]) -> list[Look]:
+    return [_look(sample, shard, operators) for sample in samples]
 
 
 def _look(sample: Sample, shard: Path, operators: Sequence[ImageOperator]) -> Look:

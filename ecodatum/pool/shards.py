@@ -12,6 +12,9 @@ from ecodatum.errors import PoolError
 #: Extensions under which a sample's image may be found, as open_clip's trainer looks for them.
 IMAGE_EXTENSIONS: Final = ("jpg", "png", "jpeg", "webp")
 
+#: Bytes a read: each read may wait for the threads that decode what was read before.
+_READ_BYTES: Final = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -36,7 +39,7 @@ def read_shard(path: Path) -> Iterator[Sample]:
     offset, when the tar is damaged or ends early.
     """
     try:
-        with tarfile.open(path, "r|") as tar:
+        with path.open("rb", _READ_BYTES) as file, tarfile.open(fileobj=file, mode="r|") as tar:
             yield from _group(tar, path)
             _require_end(path)
     except FileNotFoundError:

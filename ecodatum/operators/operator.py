@@ -22,11 +22,15 @@ from ecodatum.validation import explain
 OPERATORS: Final[Mapping[str, str]] = {
     "caption": "ecodatum.operators.caption:Caption",
     "clip": "ecodatum.operators.clip:Clip",
+    "cluster": "ecodatum.operators.cluster:Cluster",
+    "gcld3_language": "ecodatum.operators.gcld3_language:Gcld3Language",
     "image_quality": "ecodatum.operators.image_quality:ImageQuality",
     "image_size": "ecodatum.operators.metadata:ImageSize",
     "language": "ecodatum.operators.language:Language",
     "metadata": "ecodatum.operators.metadata:Metadata",
     "repetition": "ecodatum.operators.repetition:Repetition",
+    "tokens": "ecodatum.operators.tokens:Tokens",
+    "wordnet": "ecodatum.operators.wordnet:Wordnet",
 }
 
 
@@ -115,6 +119,21 @@ class MetadataOperator(Operator):
     @abstractmethod
     def score(self, batch: pa.RecordBatch) -> Scores:
         """Score a batch that has the columns `inputs`."""
+
+
+class EmbeddingsOperator(Operator):
+    """An operator over the pool's embeddings."""
+
+    reads = "embeddings"
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[str, ...]:
+        """The arrays of the npz that it needs."""
+
+    @abstractmethod
+    def score(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Scores:
+        """Score some rows of the arrays `inputs`, each (n, width)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Scores a part: one pass over its metadata, one over its images, for all the operators that need it."""
+"""Scores a part: one pass each over its metadata, embeddings and images, for all operators that need it."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,8 +14,17 @@ import pyarrow.parquet as pq
 from ecodatum.errors import PoolError
 from ecodatum.files import replacing
 from ecodatum.operators.images import Look, look_at_images
-from ecodatum.operators.operator import Fault, ImageBatch, ImageOperator, MetadataOperator, Operator, Scores
+from ecodatum.operators.operator import (
+    EmbeddingsOperator,
+    Fault,
+    ImageBatch,
+    ImageOperator,
+    MetadataOperator,
+    Operator,
+    Scores,
+)
 from ecodatum.pool import uids as uid_arrays
+from ecodatum.pool.embeddings import open_embeddings
 from ecodatum.pool.pool import Part, read_columns
 from ecodatum.pool.uids import UidArray
 
@@ -23,6 +32,7 @@ MISSING: Final = "image missing"
 
 _NAMED_FAILURES = 5
 _METADATA_ROWS = 65536
+_EMBEDDING_ROWS = 8192
 
 _UID_FIELDS = [pa.field("uid_high", pa.uint64()), pa.field("uid_low", pa.uint64())]
 _ERRORS = pa.schema([(name, pa.string()) for name in ("uid", "shard", "key", "reason")])
@@ -71,11 +81,14 @@ def score(
     for operator in operators.values():
         operator.prepare(device)
     metadata = {key: op for key, op in operators.items() if isinstance(op, MetadataOperator)}
+    embeddings = {key: op for key, op in operators.items() if isinstance(op, EmbeddingsOperator)}
     image = {key: op for key, op in operators.items() if isinstance(op, ImageOperator)}
     with contextlib.ExitStack() as files:
         writers = {key: files.enter_context(_writing(op, outputs[key])) for key, op in operators.items()}
         if metadata:
             _score_metadata(part, metadata, writers, progress or _silent)
+        if embeddings:
+            _score_embeddings(part, embeddings, writers, progress or _silent)
         if image:
             _score_images(part, image, writers, batch_size, progress or _silent)
         return {key: writer.finish() for key, writer in writers.items()}
@@ -161,6 +174,27 @@ def _score_metadata(
                 for fault in scores.faults:
                     writers[key].errors(uids[fault.rows], fault.reason)
         progress(batch.num_rows)
+
+
+def _score_embeddings(
+    part: Part,
+    operators: Mapping[str, EmbeddingsOperator],
+    writers: Mapping[str, _Writer],
+    progress: Progress,
+) -> None:
+    """Stream the arrays that any operator needs beside the uids, whose rows are theirs."""
+    needed = dict.fromkeys(name for op in operators.values() for name in op.inputs)
+    with open_embeddings(part, list(needed)) as arrays:
+        for batch in read_columns(part, ["uid"], _EMBEDDING_ROWS):
+            with _located(part.embeddings):
+                rows = arrays.read(batch.num_rows)
+                uids = uid_arrays.from_hex(batch.column("uid"))
+                for key, operator in operators.items():
+                    scores = _without_nan(operator.score({name: rows[name] for name in operator.inputs}))
+                    writers[key].scores(uids, scores.values.columns)
+                    for fault in scores.faults:
+                        writers[key].errors(uids[fault.rows], fault.reason)
+            progress(batch.num_rows)
 
 
 def _score_images(
@@ -257,7 +291,7 @@ def _require_of_part(uids: UidArray, known: uid_arrays.UidIndex, looks: Sequence
         raise PoolError(
             f"sample {look.key} has the uid {look.uid}, which is not in {part.metadata.name}",
             where=look.shard,
-            todo="the shards and the metadata are not of the same pool",
+            todo="shards and metadata are of different pools, or not in the same order",
         )
 
 

@@ -41,6 +41,13 @@ class Part:
         return self.metadata.with_suffix(".npz")
 
     @cached_property
+    def embeddings_fingerprint(self) -> str:
+        """A hash over the content of the embeddings; raises PoolError where there are none."""
+        if not self.embeddings.is_file():
+            raise PoolError("the part has no embeddings", where=self.embeddings)
+        return file_fingerprint(self.embeddings)
+
+    @cached_property
     def shards_fingerprint(self) -> str:
         """A hash over the names and sizes of the part's shards."""
         return fingerprint([[shard.path.name, shard.path.stat().st_size] for shard in self.shards])
@@ -67,8 +74,8 @@ class Pool:
 def open_pool(path: Path) -> Pool:
     """Index a pool: list its parts, count their rows and assign the shards to them.
 
-    img2dataset walks the metadata files in order and starts a new shard at each, so shards are dealt
-    out by their row counts. Raises PoolError when the folder is missing, a parquet cannot be read, or
+    img2dataset walks the metadata files one after another and starts a new shard at each, so shards are
+    dealt out by their row counts. Raises PoolError when the folder is missing, a parquet cannot be read, or
     the shards do not add up to the parts.
     """
     path = path.expanduser().resolve()
@@ -139,28 +146,56 @@ def _open_shard(path: Path) -> Shard:
 
 
 def _deal(shards: list[Shard], files: list[Path], rows: list[int]) -> list[list[Shard]]:
-    """Give each part, in order, the shards that make up its rows; a pool without shards is fine."""
+    """Give each part the shards that make up its rows; a pool without shards is fine.
+
+    A part's shards follow one another. Which part comes next is told by the first uid that the next
+    shard's own list of rows has; without such a list, by the order of the metadata files' names.
+    """
     if not shards:
         return [[] for _ in files]
-    dealt: list[list[Shard]] = []
-    waiting = iter(shards)
-    for file, wanted in zip(files, rows, strict=True):
-        own: list[Shard] = []
-        while sum(shard.rows for shard in own) < wanted:
-            shard = next(waiting, None)
-            if shard is None:
-                break
-            own.append(shard)
-        found = sum(shard.rows for shard in own)
-        if found != wanted:
-            last = own[-1].path.name if own else "none left"
-            raise PoolError(
-                f"{wanted} rows, but its shards (up to {last}) make {found}",
-                where=file,
-                todo="every shard must belong to one metadata file, in the order of the names",
-            )
-        dealt.append(own)
-    left = next(waiting, None)
-    if left is not None:
-        raise PoolError("a shard too many: all metadata rows are accounted for", where=left.path)
-    return dealt
+    dealt: dict[Path, list[Shard]] = {}
+    firsts = {_first_uid(file): file for file in files}
+    sizes = dict(zip(files, rows, strict=True))
+    waiting = list(reversed(shards))
+    while waiting and len(dealt) < len(files):
+        file = _next_part(waiting[-1], firsts, files, dealt)
+        dealt[file] = _take(waiting, file, sizes[file])
+    if waiting:
+        raise PoolError("a shard too many: all metadata rows are accounted for", where=waiting[-1].path)
+    return [dealt[file] if file in dealt else _take([], file, sizes[file]) for file in files]
+
+
+def _next_part(
+    shard: Shard, firsts: dict[str | None, Path], files: list[Path], dealt: dict[Path, list[Shard]]
+) -> Path:
+    rows = shard.path.with_suffix(".parquet")
+    first = _first_uid(rows) if rows.is_file() else None
+    file = firsts.get(first) if first is not None else None
+    if file is None or file in dealt:
+        file = next(file for file in files if file not in dealt)
+    return file
+
+
+def _take(waiting: list[Shard], file: Path, wanted: int) -> list[Shard]:
+    """Take from the end of `waiting` the shards that make up a part's rows."""
+    own: list[Shard] = []
+    while waiting and sum(shard.rows for shard in own) < wanted:
+        own.append(waiting.pop())
+    found = sum(shard.rows for shard in own)
+    if found != wanted:
+        last = own[-1].path.name if own else "none left"
+        raise PoolError(
+            f"{wanted} rows, but its shards (up to {last}) make {found}",
+            where=file,
+            todo="every shard must belong to one metadata file, and a file's shards follow one another",
+        )
+    return own
+
+
+def _first_uid(path: Path) -> str | None:
+    """Return the first uid of a metadata file or of a shard's list of rows; None when it has none."""
+    file = _open_parquet(path)
+    if "uid" not in file.schema_arrow.names or file.metadata.num_rows == 0:
+        return None
+    batch = next(file.iter_batches(1, columns=["uid"]))
+    return str(batch.column(0)[0].as_py())

@@ -15,12 +15,12 @@ def pool(reference: Path, tmp_path: Path) -> Path:
     return tmp_path / "pool"
 
 
-def test_parts_get_the_shards_of_their_rows(pool: Path) -> None:
+def test_parts_get_the_shards_of_their_rows_in_whatever_order_they_were_fetched(pool: Path) -> None:
     parts = open_pool(pool).parts
     assert [part.rows for part in parts] == [400, 400]
     assert [[shard.path.stem for shard in part.shards] for part in parts] == [
-        ["00000000", "00000001"],
         ["00000002", "00000003"],
+        ["00000000", "00000001"],
     ]
     assert sum(shard.samples for part in parts for shard in part.shards) == 784
 
@@ -57,6 +57,13 @@ def test_a_missing_shard_is_noticed(pool: Path) -> None:
     (pool / "shards" / "00000002.tar").unlink()
     with pytest.raises(PoolError, match=r"400 rows, but its shards .* make 200"):
         open_pool(pool)
+
+
+def test_without_lists_of_rows_the_order_of_names_counts(pool: Path) -> None:
+    for rows in (pool / "shards").glob("*.parquet"):
+        rows.unlink()
+    parts = open_pool(pool).parts
+    assert [part.shards[0].path.stem for part in parts] == ["00000000", "00000002"]
 
 
 def test_a_shard_too_many_is_noticed(pool: Path) -> None:

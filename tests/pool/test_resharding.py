@@ -21,7 +21,8 @@ def test_samples_keys_and_bytes_are_those_of_datacomps_resharder(reference: Path
     listing = json.loads((reference / "datacomp" / "reshard_listing.json").read_text())
     expected = [(m["name"], m["size"], m["mode"], m["sha1"]) for shard in listing.values() for m in shard]
     got = []
-    for part in open_pool(reference / "datacomp" / "pool").parts:
+    parts = open_pool(reference / "datacomp" / "pool").parts
+    for part in sorted(parts, key=lambda part: part.shards[0].path):
         out = tmp_path / part.name
         done = reshard(part, subset, out, shard_size=100)
         meta = json.loads((out / "meta.json").read_text())
@@ -73,4 +74,4 @@ def test_a_truncated_shard_fails_with_its_name(reference: Path, tmp_path: Path) 
     tar.write_bytes(tar.read_bytes()[:200_000])
     subset = read_subset(reference / "datacomp" / "reshard_subset.npy")
     with pytest.raises(PoolError, match=r"00000001.tar: truncated"):
-        reshard(open_pool(pool).parts[0], subset, tmp_path / "out")
+        reshard(open_pool(pool).parts[1], subset, tmp_path / "out")

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,9 @@ def replacing(path: Path) -> Iterator[Path]:
     swept by the next writer of the same path. Raises RunError when the place cannot be written to.
     """
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
-    except OSError as error:
-        raise RunError(
-            f"cannot write here: {error.strerror or error}",
-            where=path.parent,
-            todo="choose a folder that exists and that you may write to",
-        ) from error
-    try:
         yield temporary
         if path.is_dir() and temporary.is_dir():
             shutil.rmtree(path)
@@ -39,6 +33,20 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         remove(temporary)
         raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those above it, and see that it can be written to; raises RunError otherwise."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RunError(
+            f"cannot write here: {error.strerror or error}",
+            where=folder,
+            todo="choose a folder that you may write to, and that has room (--work, --out)",
+        ) from error
 
 
 def _sweep(path: Path) -> None:

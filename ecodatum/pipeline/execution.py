@@ -16,7 +16,7 @@ from typing import Any
 
 from ecodatum import __version__
 from ecodatum.errors import EcoDatumError, RunError
-from ecodatum.files import remove, replacing, write_json
+from ecodatum.files import make_folder, remove, replacing, write_json
 from ecodatum.pipeline.units import Outcome, Output, ProgressFile, Unit
 
 _LIBRARIES = ("numpy", "pyarrow", "pillow", "torch", "open_clip_torch", "snorkel", "webdataset")
@@ -128,31 +128,21 @@ def _locked(unit: Unit) -> Iterator[None]:
 
 def _lock(path: Path, lock: Path) -> int:
     """Return a locked handle of the lock file that bears the name when it is locked."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            with contextlib.suppress(FileNotFoundError):
-                if lock.stat().st_ino == os.fstat(handle).st_ino:
-                    return handle
-            os.close(handle)  # whoever held it has removed the file meanwhile
-    except OSError as error:
-        raise RunError(
-            f"cannot write here: {error.strerror or error}",
-            where=path.parent,
-            todo="choose another folder with --work",
-        ) from error
+    make_folder(path.parent)
+    while True:
+        handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if lock.stat().st_ino == os.fstat(handle).st_ino:
+                return handle
+        os.close(handle)  # whoever held it has removed the file meanwhile
 
 
 @contextlib.contextmanager
 def _logged(unit: Unit) -> Iterator[None]:
     """Send all that is printed or logged, by this process and its children, to the unit's log file."""
-    try:
-        unit.log.parent.mkdir(parents=True, exist_ok=True)
-        log = unit.log.open("a", encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"cannot write here: {error.strerror or error}", where=unit.log.parent) from error
+    make_folder(unit.log.parent)
+    log = unit.log.open("a", encoding="utf-8")
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)

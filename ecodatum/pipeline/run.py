@@ -1,12 +1,12 @@
 """Runs an experiment's units stage by stage: only what is missing, and all that can be."""
 
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from ecodatum.errors import RunError
+from ecodatum.files import make_folder
 from ecodatum.launch.local import Ended, in_process, on_this_machine
 from ecodatum.pipeline.execution import run_units
 from ecodatum.pipeline.units import Outcome, Unit, read_progress
@@ -59,7 +59,7 @@ def run_stages(
     With `jobs` 0 all runs in this process. A unit that fails does not stop its siblings; what needs it
     does not start. Raises RunError at the end, naming every failed unit, if any failed.
     """
-    _require_writable(folder)
+    make_folder(folder)
     summary = Summary()
     for stage in stages:
         mine = [unit for unit in units if unit.stage == stage]
@@ -73,19 +73,6 @@ def run_stages(
         reporter.end(stage, outcomes)
     _require_success(summary)
     return summary
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise RunError(
-            f"cannot write here: {error.strerror or error}",
-            where=folder,
-            todo="choose another folder with --work",
-        ) from error
 
 
 def _run_stage(

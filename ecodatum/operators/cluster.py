@@ -105,7 +105,7 @@ class Cluster(EmbeddingsOperator):
         features = arrays[self._embeddings]
         if features.shape[1] != self._centroids.shape[1]:
             raise PoolError(
-                f"{self._embeddings} has width {features.shape[1]}, but the centres {self._centroids.shape[1]}",
+                f"embeddings of width {features.shape[1]}, but centres of {self._centroids.shape[1]}",
                 todo=f"is {self._centroids_path} made from this pool's {self._embeddings}?",
             )
         clusters = self._nearest(features)
@@ -124,7 +124,7 @@ class Cluster(EmbeddingsOperator):
         return found
 
 
-_RECONSTRUCT: Final = np.empty(0).__reduce__()[0]  # type: ignore[index]
+_RECONSTRUCT: Final = np.empty(0).__reduce__()[0]
 
 #: All that an array's pickle names; NumPy 1 and 2 call the first one differently.
 _GLOBALS: Final[Mapping[tuple[str, str], Any]] = {

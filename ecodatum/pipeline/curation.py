@@ -81,6 +81,8 @@ class Curation:
             inputs = [part.fingerprint]
             if item.operator.reads == "image":
                 inputs.append(part.shards_fingerprint)
+            elif item.operator.reads == "embeddings":
+                inputs.append(part.embeddings_fingerprint)
             whole = fingerprint(["score", VERSIONS["score"], mark, inputs])
             folder = self.work / "scores" / f"{item.spec.name}@{mark}" / f"{part.name}-{whole[:8]}"
             output = Output(folder, whole, key=mark)

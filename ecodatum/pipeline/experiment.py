@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ecodatum.content import content_root, find, read_yaml
 from ecodatum.curate.recipe import Recipe, load_recipe
@@ -52,10 +52,15 @@ class EvaluateSpec(_Model):
     batch_size: Annotated[int, Field(ge=1)] = 64
 
 
+def _unquoted_off(value: Any) -> Any:
+    """Take YAML's `off`, which it reads as false, for the word."""
+    return "off" if value is False else value
+
+
 class TrackingSpec(_Model):
     """Where runs are tracked. W&B's key comes from its own environment or login, never from here."""
 
-    wandb: Literal["offline", "online", "off"] = "offline"
+    wandb: Annotated[Literal["offline", "online", "off"], BeforeValidator(_unquoted_off)] = "offline"
     project: str = "ecodatum"
     entity: str | None = None
 

@@ -18,6 +18,8 @@ from ecodatum.evaluate.tasks import load_tasks
 from ecodatum.operators.clip_models import load, register
 from ecodatum.pool.pool import Pool, open_pool
 from ecodatum.pool.shards import Sample, read_shard
+from ecodatum.pool.subsets import read_subset
+from ecodatum.pool.uids import to_hex
 from ecodatum.train.scales import load_scale
 
 NANO = Path(__file__).resolve().parents[2] / "experiments" / "nano"
@@ -155,6 +157,14 @@ def test_the_truth_names_every_row_once_in_the_order_of_the_pool(
     metadata: pd.DataFrame, truth: pd.DataFrame
 ) -> None:
     assert list(truth.uid) == list(metadata.uid)
+
+
+def test_the_oracle_keeps_good_rows_alone_the_most_similar_first(
+    metadata: pd.DataFrame, truth: pd.DataFrame
+) -> None:
+    kept = set(to_hex(read_subset(NANO / "oracle.npy")).to_pylist())
+    good = metadata[truth.clean.to_numpy()].nlargest(2560, "clip_l14_similarity_score")
+    assert kept == set(good.uid) and len(kept) == 2560
 
 
 def test_kinds_have_the_shares_that_are_stated(truth: pd.DataFrame) -> None:

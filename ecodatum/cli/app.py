@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -11,6 +11,9 @@ from rich.markup import escape
 from ecodatum import __version__
 from ecodatum.cli.console import StageProgress, err, out, table
 from ecodatum.errors import ConfigError, EcoDatumError
+
+if TYPE_CHECKING:
+    from ecodatum.pipeline.graph import Graph
 
 app = typer.Typer(
     name="ecodatum",
@@ -76,9 +79,9 @@ def run(
 
     Example: `ecodatum run experiments/nano.yaml --seeds 0,1,2`
     """
+    from ecodatum.cli.curation import unscored
     from ecodatum.pipeline.graph import STAGES, build_graph
     from ecodatum.pipeline.run import run_stages
-    from ecodatum.report.leaderboard import leaderboard, write_leaderboard
     from ecodatum.report.tracking import STAGE, tracking_units
 
     loaded = _experiment(experiment, seeds, wandb)
@@ -87,13 +90,15 @@ def run(
     units = (*graph.units, *tracking_units(graph))
     todo = [unit for unit in units if not unit.done()]
     err.print(f"{loaded.name}: {len(units)} units, {len(units) - len(todo)} done before, {len(todo)} to run")
-    summary = run_stages(units, (*STAGES, STAGE), jobs=jobs, folder=graph.folder, reporter=StageProgress())
-    if not summary.ran:
+    if not todo:
         err.print("nothing to do: everything is done already")
-    board = leaderboard(graph)
-    files = write_leaderboard(board, graph.folder, title=loaded.title or loaded.name)
-    out.print(table(board.shown(), title=loaded.title or loaded.name))
-    err.print(f"written: {files[0]}\n         {files[1]}")
+    run_stages(units, STAGES, jobs=jobs, folder=graph.folder, reporter=StageProgress())
+    for line in unscored(todo):
+        err.print(line)
+    try:
+        run_stages(units, (STAGE,), jobs=jobs, folder=graph.folder, reporter=StageProgress())
+    finally:  # the table is there whatever became of tracking
+        _show_leaderboard(graph)
 
 
 @app.command()
@@ -141,6 +146,8 @@ def curate(
     """
     from ecodatum.cli.curation import curate_pool, lf_table
 
+    if out_file.is_dir() or not out_file.name:
+        raise ConfigError("is a folder, not a file", where=f"--out {out_file}", todo="such as subset.npy")
     done = curate_pool(
         recipe, pool, out_file, work=work, jobs=jobs, device=device, overrides=_changes(changes)
     )
@@ -163,13 +170,17 @@ def table_command(
     Example: `ecodatum table experiments/nano.yaml`
     """
     from ecodatum.pipeline.graph import build_graph
+
+    _show_leaderboard(build_graph(_experiment(experiment, seeds, None), work, device=device))
+
+
+def _show_leaderboard(graph: "Graph") -> None:
+    """Print the leaderboard of an experiment's finished runs, and write it beside its logs."""
     from ecodatum.report.leaderboard import leaderboard, write_leaderboard
 
-    loaded = _experiment(experiment, seeds, None)
-    graph = build_graph(loaded, work, device=device)
-    board = leaderboard(graph)
-    files = write_leaderboard(board, graph.folder, title=loaded.title or loaded.name)
-    out.print(table(board.shown(), title=loaded.title or loaded.name))
+    board, title = leaderboard(graph), graph.experiment.title or graph.experiment.name
+    files = write_leaderboard(board, graph.folder, title=title)
+    out.print(table(board.shown(), title=title))
     err.print(f"written: {files[0]}\n         {files[1]}")
 
 
@@ -196,5 +207,8 @@ def _changes(changes: list[str] | None) -> dict[str, Any]:
         key, equals, value = change.partition("=")
         if not equals or not key:
             raise ConfigError(f"not KEY=VALUE: {change!r}", where="--set")
-        found[key] = yaml.safe_load(value)
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"not a value: {value!r}", where=f"--set {key}") from error
     return found

@@ -1,7 +1,7 @@
 """What `ecodatum curate` does: the curation stages for one recipe and any pool."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ecodatum.pipeline.curation_jobs import read_lf_summary
 from ecodatum.pipeline.experiment import Filter
 from ecodatum.pipeline.graph import resolve_device
 from ecodatum.pipeline.run import run_stages
+from ecodatum.pipeline.units import Unit
 from ecodatum.pool.archive import unpacked
 from ecodatum.pool.pool import open_pool
 
@@ -65,12 +66,21 @@ def curate_pool(
     return Curated(counts["rows"], counts["kept"], summary, _notes(counts, curation))
 
 
+def unscored(units: Sequence[Unit]) -> list[str]:
+    """Tell of the samples that could not be scored, with the first few of each operator and part."""
+    scored = [output for unit in units if unit.stage == "score" for output in unit.outputs if output.done()]
+    counted = [(output.path, output.read()["counts"]) for output in scored]
+    return [
+        f"{path.parent.name}, {path.name}: {counts['failed']} samples could not be scored: "
+        + "; ".join(counts["first"])
+        for path, counts in counted
+        if counts["failed"]
+    ]
+
+
 def _notes(counts: Mapping[str, Any], curation: Curation) -> tuple[str, ...]:
     """Tell of samples that could not be scored, and where the ranking was cut."""
-    notes = []
-    for unit in curation.units:
-        for output in unit.outputs if unit.stage == "score" else ():
-            notes += _failures(output.read()["counts"], f"{output.path.parent.name}, {output.path.name}")
+    notes = unscored(curation.units)
     cut = counts.get("cut")
     if cut:
         notes.append(
@@ -78,12 +88,6 @@ def _notes(counts: Mapping[str, Any], curation: Curation) -> tuple[str, ...]:
             f" which {cut['rows_of_that_probability']:,} samples share"
         )
     return tuple(notes)
-
-
-def _failures(counts: Mapping[str, Any], name: str) -> list[str]:
-    if not counts["failed"]:
-        return []
-    return [f"{name}: {counts['failed']} samples could not be scored: {'; '.join(counts['first'])}"]
 
 
 def lf_table(summary: pd.DataFrame) -> pd.DataFrame:

@@ -102,6 +102,12 @@ def load(model: str, weights: Path | str, *, device: str, precision: str = "fp32
             "not a checkpoint, or one that holds more than weights; nothing of it was run", where=weights
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, *_NOT_A_STATE_DICT) as error:
+        if not Path(weights).is_file():
+            raise AssetError(
+                f"the weights {weights!r} of {model} are not in open_clip's cache, and cannot be fetched",
+                where=model,
+                todo="fetch them where there is a network, or give the path of a file",
+            ) from error
         raise AssetError(
             f"not a checkpoint of {model}: {_summary(error)}",
             where=weights,

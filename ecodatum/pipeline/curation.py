@@ -106,32 +106,40 @@ class Curation:
         return files, [tuple(need.values()) for need in needs]
 
     def _plan_calibration(
-        self, name: str, recipe: Recipe, parts: tuple[PartFiles, ...], needs: list[tuple[Output, ...]]
+        self,
+        name: str,
+        recipe: Recipe,
+        operators: Mapping[str, Scored],
+        parts: tuple[PartFiles, ...],
+        needs: list[tuple[Output, ...]],
     ) -> Output | None:
         if not recipe.tops():
             return None
         inputs = tuple(output for need in needs for output in need)
-        whole = self._fingerprint("calibrate", [sorted(recipe.tops()), [o.fingerprint for o in inputs]])
+        keys = [_keys(operators), sorted(recipe.tops())]
+        whole = self._fingerprint("calibrate", [keys, [o.fingerprint for o in inputs]])
         output = Output(self._folder(name) / f"thresholds@{whole}.json", whole)
         self._add("calibrate", name, (output,), Calibrate(recipe, parts), inputs)
         return output
 
     def _plan_rules(self, name: str, recipe: Recipe, operators: Mapping[str, Scored]) -> None:
         parts, needs = self._parts(operators)
-        thresholds = self._plan_calibration(name, recipe, parts, needs)
+        thresholds = self._plan_calibration(name, recipe, operators, parts, needs)
         inputs = tuple(output for need in needs for output in need) + ((thresholds,) if thresholds else ())
         job = SelectByRules(recipe, parts, thresholds.path if thresholds else None)
-        depends = [self.pool.fingerprint, votes_identity(recipe), [o.fingerprint for o in inputs]]
+        identity = [_keys(operators), votes_identity(recipe)]
+        depends = [self.pool.fingerprint, identity, [o.fingerprint for o in inputs]]
         self._plan_select(name, job, inputs, depends)
 
     def _plan_ensemble(self, name: str, recipe: Recipe, operators: Mapping[str, Scored]) -> None:
         parts, needs = self._parts(operators)
-        thresholds = self._plan_calibration(name, recipe, parts, needs)
+        thresholds = self._plan_calibration(name, recipe, operators, parts, needs)
         extra = (thresholds,) if thresholds else ()
         votes = []
         for part, need in zip(parts, needs, strict=True):
             inputs = (*need, *extra)
-            whole = self._fingerprint("vote", [votes_identity(recipe), [o.fingerprint for o in inputs]])
+            identity = [_keys(operators), votes_identity(recipe)]
+            whole = self._fingerprint("vote", [identity, [o.fingerprint for o in inputs]])
             output = Output(self._folder(name) / "votes" / f"{part.part.name}@{whole}", whole)
             job = Vote(recipe, part, thresholds.path if thresholds else None)
             self._add("vote", f"{name}-{part.part.name}", (output,), job, inputs, part.part.rows, "rows")
@@ -144,13 +152,13 @@ class Curation:
         self.models[name] = model
         keep = recipe.keep.model_dump() if recipe.keep else {}
         inputs = (*(output for need in needs for output in need), *votes, model)
-        depends = [self.pool.fingerprint, keep, [o.fingerprint for o in inputs]]
+        depends = [self.pool.fingerprint, _keys(operators), keep, [o.fingerprint for o in inputs]]
         self._plan_select(name, SelectByRank(recipe, parts, paths, model.path), inputs, depends)
 
     def _plan_given(self, item: Filter) -> None:
         if item.subset is None:
             raise ConfigError("a filter needs a recipe or a subset", where=item.name)
-        job = TakeSubset(item.subset, self.pool.rows)
+        job = TakeSubset(item.subset, tuple(PartFiles(part, {}) for part in self.pool.parts))
         self._plan_select(item.name, job, (), [file_fingerprint(item.subset), self.pool.fingerprint])
 
     def _plan_select(self, name: str, job: Job, inputs: tuple[Output, ...], depends: Any) -> None:
@@ -178,6 +186,11 @@ class Curation:
     @staticmethod
     def _fingerprint(stage: str, depends: Any) -> str:
         return fingerprint([stage, VERSIONS[stage], depends])
+
+
+def _keys(operators: Mapping[str, Scored]) -> list[tuple[str, str]]:
+    """Return which operator stands behind each key of a recipe: its rules name scores by these keys."""
+    return sorted((key, item.operator.fingerprint) for key, item in operators.items())
 
 
 def _operators(recipe: Recipe) -> dict[str, Scored]:

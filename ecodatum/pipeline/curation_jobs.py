@@ -254,16 +254,28 @@ class SelectByRank:
 
 @dataclass(frozen=True)
 class TakeSubset:
-    """Take a subset that was made elsewhere."""
+    """Take a subset that was made elsewhere; all its uids must be in the pool."""
 
     subset: Path
-    rows: int
+    parts: tuple[PartFiles, ...]
 
     def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
         """Check the subset and copy it."""
-        uids = read_subset(self.subset)
-        progress(self.rows)
-        return _finish(uids, outputs[""], self.rows)
+        uids, rows = read_subset(self.subset), 0
+        index, known = uid_arrays.UidIndex(uids), np.zeros(len(uids), bool)
+        for part in self.parts:
+            start, stop = index.runs(part.uids())
+            for copy in range(int((stop - start).max(initial=0))):  # a uid may stand there several times
+                known[(start + copy)[stop - start > copy]] = True
+            rows += part.part.rows
+            progress(part.part.rows)
+        if not known.all():
+            raise RunError(
+                f"{int((~known).sum()):,} of {len(uids):,} uids are not in the pool",
+                where=self.subset,
+                todo="is it the subset of another pool?",
+            )
+        return _finish(uids, outputs[""], rows)
 
     def parameters(self) -> dict[str, Any]:
         """Name the file."""

@@ -72,7 +72,7 @@ class Experiment(_Model):
     title: str = ""
     pool: str
     filters: Annotated[tuple[FilterSpec, ...], Field(min_length=1, strict=False)]
-    seeds: Annotated[tuple[int, ...], Field(min_length=1, strict=False)] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False)] = (0,)
     train: TrainSpec
     evaluate: EvaluateSpec
     tracking: TrackingSpec = TrackingSpec()
@@ -112,7 +112,7 @@ def load_experiment(
     if seeds is not None:
         document["seeds"] = list(seeds)
     if wandb is not None:
-        document["tracking"] = {**document.get("tracking", {}), "wandb": wandb}
+        document["tracking"] = {**(document.get("tracking") or {}), "wandb": wandb}
     try:
         experiment = Experiment.model_validate({**document, "folder": path.parent})
     except ValidationError as error:

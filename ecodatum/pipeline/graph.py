@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ecodatum.errors import ConfigError
 from ecodatum.evaluate.tasks import Task, load_tasks
 from ecodatum.fingerprint import file_fingerprint, fingerprint
 from ecodatum.pipeline.curation import Curation
@@ -66,14 +67,27 @@ def build_graph(experiment: Experiment, work: Path, *, device: str = "auto") -> 
     tasks = load_tasks(experiment.evaluate.tasks, experiment.folder)
     pool = open_pool(unpacked(experiment.path(experiment.pool), work / "unpacked"))
     data = experiment.path(experiment.evaluate.data)
+    evalsets = unpacked(data, work / "unpacked")
+    _require_sets(evalsets, tasks)
     place = resolve_device(device)
     curation = Curation(pool, work, work / experiment.name / "logs", place)
     curation.plan(filters)
-    builder = _Builder(experiment, curation, scale, tasks, unpacked(data, work / "unpacked"), place)
+    builder = _Builder(experiment, curation, scale, tasks, evalsets, place)
     builder.data_mark = file_fingerprint(data) if data.is_file() else _folder_mark(data)
     runs = builder.plan(filters)
     units = tuple(curation.units + builder.units)
     return Graph(experiment, pool, work, scale, tasks, units, runs)
+
+
+def _require_sets(evalsets: Path, tasks: tuple[Task, ...]) -> None:
+    """Notice before anything runs that evaluation sets are not there."""
+    absent = [task.data for task in tasks if not (evalsets / task.data).is_dir()]
+    if absent:
+        raise ConfigError(
+            f"{len(absent)} of {len(tasks)} evaluation sets are not here: {', '.join(absent[:3])}",
+            where=evalsets,
+            todo="set evaluate.data to the folder that holds them all",
+        )
 
 
 class _Builder:
@@ -172,13 +186,22 @@ def _mark(stage: str, depends: Any) -> str:
 
 
 def _folder_mark(folder: Path) -> str:
-    """Return a hash over the names and sizes of a folder's files."""
+    """Return a hash over the names and content of a folder's files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return fingerprint([[str(path.relative_to(folder)), path.stat().st_size] for path in files])
+    return fingerprint([[str(path.relative_to(folder)), file_fingerprint(path)] for path in files])
 
 
 def resolve_device(device: str) -> str:
-    """Return `cpu` or `cuda` for `auto`, without importing torch, so that planning stays quick."""
+    """Return `cpu` or `cuda` for `auto`; imports torch only where there is a GPU, so that planning is quick.
+
+    Raises ConfigError for any other word.
+    """
+    if device not in {"auto", "cpu", "cuda"}:
+        raise ConfigError(f"no such device: {device!r}", where="--device", todo="use cpu, cuda or auto")
     if device != "auto":
         return device
-    return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
+    if not Path("/dev/nvidiactl").exists():
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,11 +1,12 @@
 """Archives: a pool or evaluation sets packed as one tar.xz, unpacked once into a folder of one's own."""
 
+import fcntl
 import lzma
 import tarfile
 from pathlib import Path
 
 from ecodatum.errors import PoolError
-from ecodatum.files import replacing
+from ecodatum.files import make_folder, replacing
 from ecodatum.fingerprint import file_fingerprint
 
 _SUFFIX = ".tar.xz"
@@ -23,8 +24,12 @@ def unpacked(path: Path, folder: Path) -> Path:
         raise PoolError("no such archive", where=path)
     target = folder / f"{path.name.removesuffix(_SUFFIX)}@{file_fingerprint(path)}"
     if not target.is_dir():
-        with replacing(target) as temporary:
-            _extract(path, temporary)
+        make_folder(folder)
+        with (folder / f"{target.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be unpacking it, or have done so
+            if not target.is_dir():
+                with replacing(target) as temporary:
+                    _extract(path, temporary)
     (top,) = target.iterdir()
     return top
 

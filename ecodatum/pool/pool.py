@@ -49,8 +49,9 @@ class Part:
 
     @cached_property
     def shards_fingerprint(self) -> str:
-        """A hash over the names and sizes of the part's shards."""
-        return fingerprint([[shard.path.name, shard.path.stat().st_size] for shard in self.shards])
+        """A hash over the content of the part's shards."""
+        with ThreadPoolExecutor(_READERS) as threads:
+            return fingerprint(list(threads.map(file_fingerprint, [shard.path for shard in self.shards])))
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def open_pool(path: Path) -> Pool:
     return Pool(
         path,
         tuple(
-            Part(file.stem, file, n, mark, tuple(own))
+            Part(_name(file, folder), file, n, mark, tuple(own))
             for file, n, mark, own in zip(files, rows, prints, dealt, strict=True)
         ),
     )
@@ -118,6 +119,11 @@ def read_columns(part: Part, columns: Sequence[str], batch_rows: int = 65536) ->
         yield from file.iter_batches(batch_rows, columns=list(columns))
     except (pa.ArrowException, OSError) as error:
         raise PoolError(f"damaged parquet: {error}", where=part.metadata) from error
+
+
+def _name(file: Path, folder: Path) -> str:
+    """Return a name that no other part has: files of the same name may lie in several `part_*` folders."""
+    return "-".join(file.relative_to(folder).with_suffix("").parts)
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:

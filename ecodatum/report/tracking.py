@@ -29,10 +29,17 @@ def tracking_units(graph: Graph) -> tuple[Unit, ...]:
 
 def _unit(run: Run, graph: Graph, spec: TrackingSpec) -> Unit:
     mark = fingerprint(
-        [STAGE, _VERSION, run.evaluation.fingerprint, graph.experiment.name, spec.model_dump(mode="json")]
+        [
+            STAGE,
+            _VERSION,
+            run.name,
+            run.evaluation.fingerprint,
+            graph.experiment.name,
+            spec.model_dump(mode="json"),
+        ]
     )
     output = Output(graph.work / "tracking" / f"{run.name}@{mark}", mark)
-    job = Track(run.name, graph.experiment.name, spec, run, graph.tasks)
+    job = Track(mark, run.name, graph.experiment.name, spec, run, graph.tasks)
     log = graph.folder / "logs" / STAGE / f"{run.name}.log"
     needs = tuple(filter(None, (run.subset, run.model, run.training, run.evaluation)))
     return Unit(STAGE, run.name, (output,), job, needs, 1, "runs", log=log)
@@ -40,8 +47,9 @@ def _unit(run: Run, graph: Graph, spec: TrackingSpec) -> Unit:
 
 @dataclass(frozen=True)
 class Track:
-    """Log a finished run to W&B."""
+    """Log a finished run to W&B, under an id that follows from what made it."""
 
+    id: str
     name: str
     experiment: str
     spec: TrackingSpec
@@ -49,12 +57,11 @@ class Track:
     tasks: tuple[Task, ...]
 
     def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
-        """Write W&B's own files; online, send them too. The run's id follows from what made it."""
+        """Write W&B's own files; online, send them too."""
         import wandb
 
         folder = outputs[""]
         folder.mkdir(parents=True)
-        made, mark = self.run_made, self.run_made.evaluation.fingerprint
         settings = wandb.Settings(
             console="off", disable_git=True, save_code=False, silent=True, x_disable_stats=True
         )
@@ -64,7 +71,7 @@ class Track:
                 entity=self.spec.entity,
                 group=self.experiment,
                 name=self.name,
-                id=mark,
+                id=self.id,
                 resume="allow",
                 mode="offline" if self.spec.wandb == "offline" else "online",
                 dir=str(folder),
@@ -80,7 +87,7 @@ class Track:
         finally:
             run.finish()
         progress(1)
-        return {"mode": self.spec.wandb, "id": mark, "training": made.training.fingerprint}
+        return {"mode": self.spec.wandb, "id": self.id, "training": self.run_made.training.fingerprint}
 
     def _config(self) -> dict[str, Any]:
         made = self.run_made

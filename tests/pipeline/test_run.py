@@ -27,7 +27,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 
 def ecodatum(*arguments: object) -> subprocess.CompletedProcess[str]:
     process = start(*arguments)
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=1200)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
@@ -101,7 +101,7 @@ def test_killed_in_a_stage_it_goes_on_to_the_same_bytes(
     work = tmp_path / "work"
     process = start("run", experiment, "--work", work)
     logs = work / "small" / "logs" / stage
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not list(logs.glob("*.log")):  # a unit of the stage has begun
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
@@ -136,6 +136,6 @@ def test_two_launches_at_once_do_not_harm_each_other(
 ) -> None:
     work = tmp_path / "work"
     both = [start("run", experiment, "--work", work, "--jobs", 1) for _ in range(2)]
-    ended = [process.communicate(timeout=600) for process in both]
+    ended = [process.communicate(timeout=1200) for process in both]
     assert [process.returncode for process in both] == [0, 0], ended
     assert contents(work) == contents(undisturbed)

@@ -21,7 +21,7 @@ from tests.report.wandb_file import history, records, summary
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160", "WANDB_API_KEY": "k" * 40}
     line = [sys.executable, "-m", "ecodatum", *map(str, arguments)]
-    return subprocess.run(line, text=True, capture_output=True, check=False, timeout=300, env=environment)
+    return subprocess.run(line, text=True, capture_output=True, check=False, timeout=900, env=environment)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """A whole experiment that runs in seconds: a made pool, a tiny model, two tasks."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +75,11 @@ def write_experiment(folder: Path, pool: Path, **changes: Any) -> Path:
 
 
 def _save_weights(folder: Path) -> str:
-    import open_clip
-    import torch
-
-    from ecodatum.operators.clip_models import register
-
-    torch.manual_seed(0)
-    network = open_clip.create_model(register("tiny-clip.json", folder))
-    torch.save(network.state_dict(), folder / "weights.pt")
+    """Save weights for the model, in a process of its own: open_clip keeps one model of a name a process."""
+    code = (
+        "import open_clip, torch; from ecodatum.operators.clip_models import register; torch.manual_seed(0); "
+        "network = open_clip.create_model(register('tiny-clip.json')); "
+        "torch.save(network.state_dict(), 'weights.pt')"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
     return "weights.pt"

@@ -170,9 +170,7 @@ def _score_metadata(
             uids = uid_arrays.from_hex(batch.column("uid"))
             for key, operator in operators.items():
                 scores = _without_nan(operator.score(batch.select(list(operator.inputs))))
-                writers[key].scores(uids, scores.values.columns)
-                for fault in scores.faults:
-                    writers[key].errors(uids[fault.rows], fault.reason)
+                _write(writers[key], uids, scores)
         progress(batch.num_rows)
 
 
@@ -191,10 +189,15 @@ def _score_embeddings(
                 uids = uid_arrays.from_hex(batch.column("uid"))
                 for key, operator in operators.items():
                     scores = _without_nan(operator.score({name: rows[name] for name in operator.inputs}))
-                    writers[key].scores(uids, scores.values.columns)
-                    for fault in scores.faults:
-                        writers[key].errors(uids[fault.rows], fault.reason)
+                    _write(writers[key], uids, scores)
             progress(batch.num_rows)
+
+
+def _write(writer: "_Writer", uids: UidArray, scores: Scores) -> None:
+    """Hand a batch's scores, and why some are null, to the operator's writer."""
+    writer.scores(uids, scores.values.columns)
+    for fault in scores.faults:
+        writer.errors(uids[fault.rows], fault.reason)
 
 
 def _score_images(

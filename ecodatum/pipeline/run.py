@@ -30,15 +30,9 @@ class Reporter(Protocol):
 
 @dataclass
 class Summary:
-    """What a run did: outcomes by stage, and how many units were already done."""
+    """What a run did: outcomes by stage."""
 
-    cached: int = 0
     outcomes: list[tuple[str, Outcome]] = field(default_factory=list)
-
-    @property
-    def ran(self) -> int:
-        """How many units ran to their end."""
-        return sum(outcome.status == "ran" for _, outcome in self.outcomes)
 
     @property
     def failed(self) -> list[tuple[str, Outcome]]:
@@ -64,7 +58,6 @@ def run_stages(
     for stage in stages:
         mine = [unit for unit in units if unit.stage == stage]
         todo = [unit for unit in mine if not unit.done()]
-        summary.cached += len(mine) - len(todo)
         if not todo:
             continue
         reporter.start(stage, todo, len(mine) - len(todo))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AliasChoices,
@@ -30,9 +30,25 @@ class _Model(BaseModel):
 class Top(_Model):
     """The threshold that a share of the pool reaches: the value at index int(n·top) of the n scores
     sorted downwards, nulls last (DataComp's rule for a fraction, baselines/apply_filter.py).
+
+    `of: passing` takes the share of the samples that pass the rules above, in a labelling function of
+    those that pass all rules.
     """
 
     top: Fraction
+    of: Literal["pool", "passing"] = "pool"
+
+
+class Share(NamedTuple):
+    """A threshold to be found: the value of a score that the best `top` reach.
+
+    after: the number of rules, from the first, that the samples have passed which it is a share of; 0
+    for the whole pool.
+    """
+
+    score: str
+    top: float
+    after: int
 
 
 def _threshold(value: Any) -> float | Top:
@@ -46,8 +62,8 @@ def _threshold(value: Any) -> float | Top:
     raise ValueError("should be a number, or {top: share of the pool}")
 
 
-def _plain(value: float | Top) -> float | dict[str, float]:
-    return {"top": value.top} if isinstance(value, Top) else value
+def _plain(value: float | Top) -> float | dict[str, Any]:
+    return value.model_dump(exclude_defaults=True) if isinstance(value, Top) else value
 
 
 Threshold = Annotated[
@@ -177,20 +193,25 @@ class Recipe(_Model):
             names.append(self.keep.tie_break)
         return tuple(dict.fromkeys(names))
 
-    def tops(self) -> tuple[tuple[str, float], ...]:
-        """List the thresholds that are given as a share of the pool, as (score, share)."""
-        found = [(c.score, b.top) for c in self._conditions() for _, b in c.bounds() if isinstance(b, Top)]
-        found += [
-            (f.score, f.boundary.top)
-            for f in self.labelling_functions
-            if f.score and isinstance(f.boundary, Top)
-        ]
-        return tuple(dict.fromkeys(found))
+    def tops(self) -> tuple[Share, ...]:
+        """List the thresholds that are given as a share, each once and after those that it depends on."""
+        found = [(c.score, b, i) for i, c in enumerate(self.rules) for _, b in c.bounds()]
+        for function in self.labelling_functions:
+            found += [(c.score, b, len(self.rules)) for c in function.conditions() for _, b in c.bounds()]
+            if function.score and function.boundary is not None:
+                found.append((function.score, function.boundary, len(self.rules)))
+        shares = [share_of(score, bound, i) for score, bound, i in found if isinstance(bound, Top)]
+        return tuple(dict.fromkeys(sorted(shares, key=lambda share: share.after)))
 
     def _conditions(self) -> Iterator[Condition]:
         yield from self.rules
         for function in self.labelling_functions:
             yield from function.conditions()
+
+
+def share_of(score: str, bound: Top, rules: int) -> Share:
+    """Return the share that a threshold below the first `rules` rules stands for."""
+    return Share(score, bound.top, rules if bound.of == "passing" else 0)
 
 
 def load_recipe(

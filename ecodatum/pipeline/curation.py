@@ -116,7 +116,12 @@ class Curation:
         if not recipe.tops():
             return None
         inputs = tuple(output for need in needs for output in need)
-        keys = [_keys(operators), sorted(recipe.tops())]
+        above = recipe.rules[: max(share.after for share in recipe.tops())]
+        keys = [
+            _keys(operators),
+            sorted(recipe.tops()),
+            [rule.model_dump(mode="json") for rule in above],
+        ]
         whole = self._fingerprint("calibrate", [keys, [o.fingerprint for o in inputs]])
         output = Output(self._folder(name) / f"thresholds@{whole}.json", whole)
         self._add("calibrate", name, (output,), Calibrate(recipe, parts), inputs)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from ecodatum.curate.calibration import calibrate, calibrated
 from ecodatum.curate.histogram import Histogram, lf_summary
-from ecodatum.curate.recipe import Recipe
+from ecodatum.curate.recipe import Recipe, Share
 from ecodatum.curate.scores import PartScores, as_numbers
 from ecodatum.curate.selection import NO_CANDIDATE, Ranked, find_cut, select, size_to_keep
 from ecodatum.curate.voting import load_columns, passes, vote_patterns
@@ -88,7 +88,7 @@ class Calibrate:
     def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
         """Write the thresholds as JSON."""
         found = calibrate(self.recipe, [part.scores() for part in self.parts])
-        rows = [{"score": s, "top": share, "threshold": value} for (s, share), value in found.items()]
+        rows = [{**share._asdict(), "threshold": value} for share, value in found.items()]
         outputs[""].write_text(json.dumps(rows, indent=1), encoding="utf-8")
         progress(1)
         return {"thresholds": rows}
@@ -103,7 +103,9 @@ def calibrated_recipe(recipe: Recipe, thresholds: Path | None) -> Recipe:
     if thresholds is None:
         return recipe
     rows = json.loads(thresholds.read_text(encoding="utf-8"))
-    return calibrated(recipe, {(row["score"], row["top"]): row["threshold"] for row in rows})
+    return calibrated(
+        recipe, {Share(row["score"], row["top"], row["after"]): row["threshold"] for row in rows}
+    )
 
 
 @dataclass(frozen=True)

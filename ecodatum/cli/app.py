@@ -9,6 +9,7 @@ import yaml
 from rich.markup import escape
 
 from ecodatum import __version__
+from ecodatum.cli import datacomp
 from ecodatum.cli.console import StageProgress, err, out, table
 from ecodatum.errors import ConfigError, EcoDatumError
 
@@ -23,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+app.add_typer(datacomp.app, name="datacomp")
 
 Work = Annotated[Path, typer.Option(help="Folder for everything that is made; shared by all experiments.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes at a time on this machine.")]
@@ -92,9 +95,11 @@ def run(
     err.print(f"{loaded.name}: {len(units)} units, {len(units) - len(todo)} done before, {len(todo)} to run")
     if not todo:
         err.print("nothing to do: everything is done already")
-    run_stages(units, STAGES, jobs=jobs, folder=graph.folder, reporter=StageProgress())
-    for line in unscored(todo):
-        err.print(line)
+    try:
+        run_stages(units, STAGES, jobs=jobs, folder=graph.folder, reporter=StageProgress())
+    finally:  # samples without a score may be why a stage failed
+        for line in unscored(todo):
+            err.print(line)
     try:
         run_stages(units, (STAGE,), jobs=jobs, folder=graph.folder, reporter=StageProgress())
     finally:  # the table is there whatever became of tracking

@@ -1,0 +1,1 @@
+"""DataComp's own scripts: a pinned checkout, run unmodified under a compatibility layer."""

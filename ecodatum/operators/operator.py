@@ -21,6 +21,8 @@ from ecodatum.validation import explain
 #: Where each operator's class lies, in the form of an entry point, so that naming one imports it alone.
 OPERATORS: Final[Mapping[str, str]] = {
     "caption": "ecodatum.operators.caption:Caption",
+    "caption_hash": "ecodatum.operators.caption_hash:CaptionHash",
+    "centroid": "ecodatum.operators.centroid:Centroid",
     "clip": "ecodatum.operators.clip:Clip",
     "cluster": "ecodatum.operators.cluster:Cluster",
     "gcld3_language": "ecodatum.operators.gcld3_language:Gcld3Language",
@@ -28,6 +30,7 @@ OPERATORS: Final[Mapping[str, str]] = {
     "image_size": "ecodatum.operators.metadata:ImageSize",
     "language": "ecodatum.operators.language:Language",
     "metadata": "ecodatum.operators.metadata:Metadata",
+    "perceptual_hash": "ecodatum.operators.perceptual_hash:PerceptualHash",
     "repetition": "ecodatum.operators.repetition:Repetition",
     "tokens": "ecodatum.operators.tokens:Tokens",
     "wordnet": "ecodatum.operators.wordnet:Wordnet",

@@ -1,5 +1,6 @@
 """What the command line shows: progress of stages, tables, errors."""
 
+import os
 import time
 from collections.abc import Sequence
 
@@ -26,6 +27,8 @@ class StageProgress:
     """A progress bar a stage on a terminal; elsewhere a line when it starts and one when it ends."""
 
     def __init__(self) -> None:
+        # A handle of its own: a unit that runs in this process sends standard error to its log.
+        self._terminal = Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8"), highlight=False)
         self._started = 0.0
         self._bars: Progress | None = None
         self._task: TaskID | None = None
@@ -44,7 +47,7 @@ class StageProgress:
             TextColumn("{task.fields[of]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=err,
+            console=self._terminal,
         )
         self._task = self._bars.add_task(stage, total=sum(u.size for u in units), of=units[0].of)
         self._bars.start()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ecodatum.cli.console import StageProgress
+from ecodatum.cli.console import StageProgress, err
 from ecodatum.curate.recipe import load_recipe
 from ecodatum.files import replacing
 from ecodatum.pipeline.curation import VERSIONS, Curation
@@ -50,20 +50,19 @@ def curate_pool(
     opened = open_pool(unpacked(pool, work / "unpacked"))
     curation = Curation(opened, work, work / "curate" / loaded.name / "logs", resolve_device(device))
     curation.plan([Filter(name=loaded.name, title=loaded.title, recipe=loaded)])
-    run_stages(
-        curation.units,
-        tuple(VERSIONS),
-        jobs=jobs,
-        folder=work / "curate" / loaded.name,
-        reporter=StageProgress(),
-    )
+    folder = work / "curate" / loaded.name
+    try:
+        run_stages(curation.units, tuple(VERSIONS), jobs=jobs, folder=folder, reporter=StageProgress())
+    finally:  # samples without a score may be why a stage failed
+        for line in unscored(curation.units):
+            err.print(line)
     subset = curation.subsets[loaded.name]
     with replacing(out) as temporary:
         shutil.copyfile(subset.path, temporary)
     counts = subset.read()["counts"]
     model = curation.models.get(loaded.name)
     summary = read_lf_summary(model.path) if model else None
-    return Curated(counts["rows"], counts["kept"], summary, _notes(counts, curation))
+    return Curated(counts["rows"], counts["kept"], summary, _notes(counts))
 
 
 def unscored(units: Sequence[Unit]) -> list[str]:
@@ -78,16 +77,13 @@ def unscored(units: Sequence[Unit]) -> list[str]:
     ]
 
 
-def _notes(counts: Mapping[str, Any], curation: Curation) -> tuple[str, ...]:
-    """Tell of samples that could not be scored, and where the ranking was cut."""
-    notes = unscored(curation.units)
+def _notes(counts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Tell where the ranking was cut."""
     cut = counts.get("cut")
-    if cut:
-        notes.append(
-            f"cut at P(SELECT) = {cut['probability']:.4f},"
-            f" which {cut['rows_of_that_probability']:,} samples share"
-        )
-    return tuple(notes)
+    if not cut:
+        return ()
+    share = f"which {cut['rows_of_that_probability']:,} samples share"
+    return (f"cut at P(SELECT) = {cut['probability']:.4f}, {share}",)
 
 
 def lf_table(summary: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """Launches batches of work on this machine: through submitit's local executor, or in this process."""
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,11 +24,33 @@ class Ended(Generic[Item, Result]):
 
 
 def in_process(
-    function: Callable[[Sequence[Item]], Result], batches: Sequence[Sequence[Item]]
+    function: Callable[[Sequence[Item]], Result],
+    batches: Sequence[Sequence[Item]],
+    *,
+    watch: Callable[[], None],
 ) -> Iterator[Ended[Item, Result]]:
-    """Run the batches one after another in this process."""
+    """Run the batches one after another in this process; `watch` is called from a thread meanwhile."""
     for batch in batches:
-        yield Ended(batch, function(batch))
+        with _watched(watch):
+            result = function(batch)
+        yield Ended(batch, result)
+
+
+@contextlib.contextmanager
+def _watched(watch: Callable[[], None]) -> Iterator[None]:
+    over = threading.Event()
+
+    def watching() -> None:
+        while not over.wait(0.2):
+            watch()
+
+    thread = threading.Thread(target=watching, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def on_this_machine(

@@ -80,7 +80,7 @@ def _run_stage(
 
     ended: Iterable[Ended[Unit, list[Outcome]]]
     if jobs == 0:
-        ended = in_process(run_units, [[unit] for unit in todo])
+        ended = in_process(run_units, [[unit] for unit in todo], watch=watch)
     else:
         batches = _batches(todo, len(todo) if stage in _LONG else jobs)
         ended = on_this_machine(

@@ -92,6 +92,8 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def _caption(board: Leaderboard) -> str:
-    seeds = int(board.scores.groupby("filter")["seed"].count().max())
-    spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed: no spread"
+    counts = board.scores.groupby("filter")["seed"].count()
+    least, most = int(counts.min()), int(counts.max())
+    seeds = f"{most} seeds" if least == most else f"the {least} to {most} seeds that are finished"
+    spread = f"mean ± standard deviation over {seeds}" if most > 1 else "one seed: no spread"
     return f"\n{spread}; dataset size: samples that the filter keeps."

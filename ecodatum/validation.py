@@ -43,23 +43,23 @@ def _nearest(loc: tuple[Any, ...], model: type[BaseModel] | None) -> str:
 
 
 def _fields_at(model: type[BaseModel], steps: tuple[Any, ...]) -> list[str]:
-    """List the keys that are allowed below `steps`, following nested models through containers."""
+    """List the keys that are allowed below `steps`, following models through containers and unions."""
     current: type[BaseModel] | None = model
+    inner: list[type[BaseModel]] = []
     for step in steps:
         if isinstance(step, int) or current is None:
             continue
         if step in current.model_fields:
-            current = _model_in(current.model_fields[step].annotation)
+            inner = _models_in(current.model_fields[step].annotation)
+            current = inner[0] if inner else None
+        current = next((model for model in inner if model.__name__ == step), current)
     if current is None:
         return []
     return [f.serialization_alias or name for name, f in current.model_fields.items()]
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """List the models that an annotation is made of; of a tagged union all branches."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        found = _model_in(inner)
-        if found:
-            return found
-    return None
+        return [annotation]
+    return [model for inner in getattr(annotation, "__args__", ()) for model in _models_in(inner)]

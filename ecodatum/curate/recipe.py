@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AliasChoices,
-    BaseModel,
-    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -16,18 +14,13 @@ from pydantic import (
 )
 
 from ecodatum.content import find, read_yaml
+from ecodatum.curate.deduplication_steps import Step
+from ecodatum.curate.schema import Fraction, Model, ScoreName
 from ecodatum.errors import ConfigError
 from ecodatum.validation import explain
 
-ScoreName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
-Fraction = Annotated[float, Field(gt=0, le=1)]
 
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
-
-
-class Top(_Model):
+class Top(Model):
     """The threshold that a share of the pool reaches: the value at index int(n·top) of the n scores
     sorted downwards, nulls last (DataComp's rule for a fraction, baselines/apply_filter.py).
 
@@ -73,7 +66,7 @@ Threshold = Annotated[
 ]
 
 
-class Condition(_Model):
+class Condition(Model):
     """A test of one score column; all comparisons that are given must hold. A null score fails it."""
 
     score: ScoreName
@@ -99,7 +92,7 @@ class Condition(_Model):
                 yield name, value
 
 
-class LabellingFunction(_Model):
+class LabellingFunction(Model):
     """Scores to SELECT (1), REJECT (0) or ABSTAIN (-1).
 
     Either a score with `boundary` b and `margin` β (EcoDatum, Eq. 2: SELECT at s >= b + β, REJECT at
@@ -130,7 +123,7 @@ class LabellingFunction(_Model):
         yield from (*self.select, *self.reject, *self.reject_unless)
 
 
-class LabelModelSettings(_Model):
+class LabelModelSettings(Model):
     """Snorkel's training settings; the defaults are EcoDatum's (examples/config/demo.yaml)."""
 
     epochs: Annotated[int, Field(ge=1)] = 200
@@ -139,7 +132,7 @@ class LabelModelSettings(_Model):
     seed: int = 123
 
 
-class Keep(_Model):
+class Keep(Model):
     """How many of the ranked samples stay, and what ranks samples whose P(SELECT) is the same.
 
     `tie_break` is a score (higher first, then by uid) or `file_order`, as the released EcoDatum does.
@@ -156,16 +149,18 @@ class Keep(_Model):
         return self
 
 
-class Recipe(_Model):
+class Recipe(Model):
     """A filter. With `rules` alone it keeps what passes them all; with labelling functions it keeps
-    the candidates (what passes the rules) that the label model ranks highest.
+    the candidates (what passes the rules) that the label model ranks highest. What `deduplicate`
+    removes from the pool is no candidate.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
     title: str
     source: str
     description: str = ""
-    operators: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], dict[str, Any]] = {}
+    operators: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], dict[str, Any]] = Field({})
+    deduplicate: tuple[Step, ...] = Field((), strict=False)
     rules: tuple[Condition, ...] = Field((), strict=False)
     labelling_functions: tuple[LabellingFunction, ...] = Field((), strict=False)
     label_model: LabelModelSettings = LabelModelSettings()
@@ -177,21 +172,26 @@ class Recipe(_Model):
             raise ValueError("labelling_functions and keep go together")
         if 0 < len(self.labelling_functions) < 3:
             raise ValueError("a label model needs at least three labelling functions")
-        names = [function.name for function in self.labelling_functions]
-        if len(set(names)) < len(names):
-            raise ValueError("two labelling functions have the same name")
-        unknown = {s for s in self.scores() if s.partition(".")[0] not in self.operators}
+        for what, items in (("labelling functions", self.labelling_functions), ("steps", self.deduplicate)):
+            if len({item.name for item in items}) < len(items):
+                raise ValueError(f"two {what} have the same name")
+        read = (*self.scores(), *self.deduplication_scores())
+        unknown = {s for s in read if s.partition(".")[0] not in self.operators}
         if unknown:
             raise ValueError(f"no operator gives {', '.join(sorted(unknown))}: add it under operators")
         return self
 
     def scores(self) -> tuple[str, ...]:
-        """Name every score column that the recipe reads, each once."""
+        """Name every score column that the recipe reads after deduplication, each once."""
         names = [c.score for c in self._conditions()]
         names += [f.score for f in self.labelling_functions if f.score]
         if self.keep and self.keep.tie_break != "file_order":
             names.append(self.keep.tie_break)
         return tuple(dict.fromkeys(names))
+
+    def deduplication_scores(self) -> tuple[str, ...]:
+        """Name every score column that deduplication reads, each once."""
+        return tuple(dict.fromkeys(name for step in self.deduplicate for name in step.scores()))
 
     def tops(self) -> tuple[Share, ...]:
         """List the thresholds that are given as a share, each once and after those that it depends on."""

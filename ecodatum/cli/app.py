@@ -10,7 +10,9 @@ from rich.markup import escape
 
 from ecodatum import __version__
 from ecodatum.cli import datacomp
+from ecodatum.cli.centroids import centroids
 from ecodatum.cli.console import StageProgress, err, out, table
+from ecodatum.cli.train import train
 from ecodatum.errors import ConfigError, EcoDatumError
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ app = typer.Typer(
 )
 
 app.add_typer(datacomp.app, name="datacomp")
+app.command()(train)
+app.command()(centroids)
 
 Work = Annotated[Path, typer.Option(help="Folder for everything that is made; shared by all experiments.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes at a time on this machine.")]
@@ -82,7 +86,7 @@ def run(
 
     Example: `ecodatum run experiments/nano.yaml --seeds 0,1,2`
     """
-    from ecodatum.cli.curation import unscored
+    from ecodatum.cli.curation import doubtful, unscored
     from ecodatum.pipeline.graph import STAGES, build_graph
     from ecodatum.pipeline.run import run_stages
     from ecodatum.report.tracking import STAGE, tracking_units
@@ -149,7 +153,7 @@ def curate(
 
     Example: `ecodatum curate clip_score --pool POOL --out clip.npy --set rules.0.at_least.top=0.2`
     """
-    from ecodatum.cli.curation import curate_pool, lf_table
+    from ecodatum.cli.curation import agreement_table, curate_pool, distribution_line, lf_table
 
     if out_file.is_dir() or not out_file.name:
         raise ConfigError("is a folder, not a file", where=f"--out {out_file}", todo="such as subset.npy")
@@ -158,6 +162,9 @@ def curate(
     )
     if done.summary is not None:
         out.print(table(lf_table(done.summary), title="Labelling functions"))
+    if done.diagnostics is not None:
+        out.print(table(agreement_table(done.diagnostics), title="Agreement where both vote"))
+        out.print(distribution_line(done.diagnostics))
     for line in done.notes:
         err.print(line)
     out.print(f"{out_file}: {done.kept:,} of {done.rows:,} samples ({done.kept / done.rows:.1%})")

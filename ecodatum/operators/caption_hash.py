@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from ecodatum.operators.caption import CodePoints, Offsets, captions, code_points
 from ecodatum.operators.operator import Column, MetadataOperator, Scores, fault_where
+from ecodatum.splitmix import STEP, mixed
 
 #: Characters of a shingle, as Data-Juicer 1.6.1 has them by default (document_simhash_deduplicator).
 _SHINGLE: Final = 6
@@ -19,7 +20,6 @@ _LANES: Final = np.uint64(0x0001_0001_0001_0001)
 _LANE_BITS: Final = 16
 
 _LAST: Final = 2**64 - 1
-_STEP: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: multiples of it spread out
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -69,7 +69,7 @@ def exact_hashes(codes: CodePoints, offsets: Offsets) -> Hashes:
     codes, offsets: as `code_points` gives them. Two of a billion texts collide with a chance of 3 %.
     """
     places = np.arange(len(codes)) - np.repeat(offsets[:-1], np.diff(offsets))
-    return _mix(_sums(_mix(_mix(codes + np.uint64(1)) + places.astype(np.uint64)), offsets))
+    return mixed(_sums(mixed(mixed(codes + np.uint64(1)) + places.astype(np.uint64)), offsets))
 
 
 def simhashes(codes: CodePoints, offsets: Offsets) -> Hashes:
@@ -85,10 +85,10 @@ def simhashes(codes: CodePoints, offsets: Offsets) -> Hashes:
         return found
     rolled = np.zeros(len(codes) - _SHINGLE + 1, np.uint64)
     for step in range(_SHINGLE):
-        rolled *= _STEP
+        rolled *= STEP
         rolled += codes[step : step + len(rolled)]
     ends = np.concatenate(([0], np.cumsum(windows)))
-    shingles = _mix(rolled[np.repeat(offsets[:-1] - ends[:-1], windows) + np.arange(ends[-1])])
+    shingles = mixed(rolled[np.repeat(offsets[:-1] - ends[:-1], windows) + np.arange(ends[-1])])
     found[windows > 0] = 0
     for bit in range(_LANE_BITS):
         votes = _sums((shingles >> np.uint64(bit)) & _LANES, ends)
@@ -96,14 +96,6 @@ def simhashes(codes: CodePoints, offsets: Offsets) -> Hashes:
             ones = (votes >> np.uint64(lane)) & np.uint64(_MOST_SHINGLES)
             found |= (2 * ones > windows.astype(np.uint64)).astype(np.uint64) << np.uint64(lane + bit)
     return found
-
-
-def _mix(values: npt.NDArray[np.unsignedinteger]) -> Hashes:
-    """Spread integers over 64 bits, one to one: splitmix64 (Steele, Lea and Flood 2014)."""
-    mixed = values.astype(np.uint64) * _STEP
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 def _sums(values: Hashes, offsets: Offsets) -> Hashes:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from ecodatum.errors import AssetError, PoolError
+from ecodatum.errors import PoolError
 from ecodatum.operators.assets import find_asset
+from ecodatum.operators.features import read_centroids
 from ecodatum.operators.operator import Column, EmbeddingsOperator, Parameters, Scores, fault_where
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _HELD = 1 << 26
 
 
 class CentroidParameters(Parameters):
-    """centroids: an npy of cluster centres, (k, width) fp32 of length 1, as `ecodatum centroids` writes.
+    """centroids: cluster centres, (k, width), as `ecodatum centroids` writes them.
 
     embeddings: the array of the pool's embeddings that they were made from. neighbours: how many of the
     nearest centres tell a cluster's isolation.
@@ -49,7 +50,7 @@ class Centroid(EmbeddingsOperator):
         super().__init__(parameters)
         self._embeddings, self._neighbours = parameters.embeddings, parameters.neighbours
         self._path = find_asset(
-            parameters.centroids, what="cluster centres", todo="make them with `ecodatum centroids`"
+            parameters.centroids, what="cluster centres, as `ecodatum centroids` makes them,"
         )
         self._device = "cpu"
 
@@ -81,7 +82,7 @@ class Centroid(EmbeddingsOperator):
     def _centres(self) -> "torch.Tensor":
         import torch
 
-        return torch.from_numpy(_unit(read_npy_centroids(self._path))).to(self._device)
+        return torch.from_numpy(_unit(read_centroids(self._path))).to(self._device)
 
     @cached_property
     def _isolation(self) -> npt.NDArray[np.float32]:
@@ -99,7 +100,8 @@ class Centroid(EmbeddingsOperator):
             similarity[torch.arange(len(similarity)), itself] = -torch.inf
             nearest = similarity.topk(min(self._neighbours, count - 1), dim=1).values
             found.append((1 - nearest).mean(dim=1).cpu().numpy())
-        return np.clip(np.concatenate(found), 0, 2)
+        isolation: npt.NDArray[np.float32] = np.clip(np.concatenate(found), 0, 2)
+        return isolation
 
     def score(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Scores:
         """Assign each embedding to the centre with the highest cosine, in fp32."""
@@ -135,19 +137,6 @@ class Centroid(EmbeddingsOperator):
             found[0].append(best.values.cpu())
             found[1].append(best.indices.cpu())
         return torch.cat(found[1]).numpy(), torch.cat(found[0]).numpy()
-
-
-def read_npy_centroids(path: Path) -> npt.NDArray[np.float32]:
-    """Return cluster centres, (k, width) fp32, of an npy file; raises AssetError for anything else."""
-    try:
-        array = np.load(path, allow_pickle=False)
-        if not isinstance(array, np.ndarray) or array.ndim != 2 or not len(array):
-            raise ValueError("it holds no array of rows")
-        if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
-            raise ValueError("it holds something else than finite numbers")
-    except (ValueError, EOFError, OSError) as error:
-        raise AssetError(f"not cluster centres: {error}", where=path) from error
-    return np.ascontiguousarray(array, np.float32)
 
 
 def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.markup import escape
 
 from ecodatum.cli.console import StageProgress, err
 from ecodatum.curate.recipe import load_recipe
 from ecodatum.files import replacing
 from ecodatum.pipeline.curation import VERSIONS, Curation
-from ecodatum.pipeline.curation_jobs import read_lf_summary
+from ecodatum.pipeline.curation_jobs import read_diagnostics, read_lf_summary
 from ecodatum.pipeline.experiment import Filter
 from ecodatum.pipeline.graph import resolve_device
 from ecodatum.pipeline.run import run_stages
@@ -23,11 +24,12 @@ from ecodatum.pool.pool import open_pool
 
 @dataclass(frozen=True)
 class Curated:
-    """A curated subset: sizes, the summary of the labelling functions if there are any, and remarks."""
+    """A curated subset: sizes, what is known of the label model if there is one, and remarks."""
 
     rows: int
     kept: int
     summary: pd.DataFrame | None
+    diagnostics: Mapping[str, Any] | None
     notes: tuple[str, ...]
 
 
@@ -62,7 +64,9 @@ def curate_pool(
     counts = subset.read()["counts"]
     model = curation.models.get(loaded.name)
     summary = read_lf_summary(model.path) if model else None
-    return Curated(counts["rows"], counts["kept"], summary, _notes(counts))
+    found = read_diagnostics(model.path) if model else None
+    notes = (*doubtful(curation.units), *_notes(counts))
+    return Curated(counts["rows"], counts["kept"], summary, found, notes)
 
 
 def unscored(units: Sequence[Unit]) -> list[str]:
@@ -74,6 +78,16 @@ def unscored(units: Sequence[Unit]) -> list[str]:
         + "; ".join(counts["first"])
         for path, counts in counted
         if counts["failed"]
+    ]
+
+
+def doubtful(units: Sequence[Unit]) -> list[str]:
+    """Tell what makes the label models of these units doubtful, a line each."""
+    fitted = [unit for unit in units if unit.stage == "fit" and unit.done()]
+    return [
+        f"[yellow]warning:[/yellow] {escape(f'{unit.name}: {message}')}"
+        for unit in fitted
+        for message in unit.output.read()["counts"]["warnings"]
     ]
 
 
@@ -92,3 +106,20 @@ def lf_table(summary: pd.DataFrame) -> pd.DataFrame:
     shown = summary.reset_index()
     shown["polarity"] = [", ".join(words[vote] for vote in votes) or "-" for votes in shown["polarity"]]
     return shown
+
+
+def agreement_table(found: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a row a function: on what share of the samples that both vote on it agrees with each other."""
+    names = found["labelling_functions"]
+    rows = [
+        [f"{i}", name, *("-" if share is None else f"{share:.2f}" for share in shares)]
+        for i, (name, shares) in enumerate(zip(names, found["agreement"], strict=True), 1)
+    ]
+    return pd.DataFrame(rows, columns=["", "labelling function", *map(str, range(1, len(names) + 1))])
+
+
+def distribution_line(found: Mapping[str, Any]) -> str:
+    """Return how many samples lie in each twentieth of P(SELECT) that has any."""
+    counts = found["distribution"]
+    shown = [f"{i / len(counts):.2f}: {count:,}" for i, count in enumerate(counts) if count]
+    return f"samples by P(SELECT), from: {'  '.join(shown)}"

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ecodatum.curate.calibration import calibrate, calibrated
+from ecodatum.curate.diagnostics import diagnose
 from ecodatum.curate.histogram import Histogram, lf_summary
 from ecodatum.curate.recipe import Recipe, Share
 from ecodatum.curate.scores import PartScores, as_numbers
@@ -149,7 +150,7 @@ class Fit:
     votes: tuple[Path, ...]
 
     def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
-        """Write each pattern's count and P(SELECT), and the summary of the labelling functions."""
+        """Write each pattern's count and P(SELECT), the summary of the labelling functions, and doubts."""
         from ecodatum.curate.label_model import fit
 
         names = [function.name for function in self.recipe.labelling_functions]
@@ -168,8 +169,11 @@ class Fit:
             },
         )
         write_json(outputs[""] / "lf_summary.json", summary.reset_index().to_dict("records"))
+        found = diagnose(histogram, self.recipe.labelling_functions, fitted).document()
+        write_json(outputs[""] / "diagnostics.json", found)
         progress(1)
-        return {"candidates": histogram.total, "patterns": len(histogram.patterns)}
+        counts = {"candidates": histogram.total, "patterns": len(histogram.patterns)}
+        return {**counts, "warnings": [doubt["message"] for doubt in found["warnings"]]}
 
     def parameters(self) -> dict[str, Any]:
         """Return the label model's settings."""
@@ -180,6 +184,12 @@ def read_lf_summary(model: Path) -> pd.DataFrame:
     """Return the summary of a fitted label model's folder, a row per labelling function."""
     rows = json.loads((model / "lf_summary.json").read_text(encoding="utf-8"))
     return pd.DataFrame(rows).set_index("labelling function")
+
+
+def read_diagnostics(model: Path) -> dict[str, Any]:
+    """Return the diagnostics of a fitted label model's folder (`Diagnostics.document`)."""
+    found: dict[str, Any] = json.loads((model / "diagnostics.json").read_text(encoding="utf-8"))
+    return found
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,21 @@ def test_brightness_weighs_the_colours() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (200, 170), (7, 5000), (700, 61)])
 def test_brightness_percentiles_are_those_of_all_pixels(size: tuple[int, int]) -> None:
-    image = picture(*size, seed=3)
+    check_percentiles(picture(*size, seed=3))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_brightness_percentiles_hold_for_few_and_for_pure_colours(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    spread = int(chance.choice([1, 2, 5, 40, 256]))
+    least = int(chance.integers(0, 257 - spread))
+    colours = chance.integers(least, least + spread, (int(chance.integers(1, 400)), 3))
+    colours[chance.random(colours.shape) < chance.choice([0, 0.5])] = chance.choice([0, 255])
+    rows = chance.integers(0, len(colours), (31, 57))
+    check_percentiles(Image.fromarray(colours[rows].astype(np.uint8)))
+
+
+def check_percentiles(image: Image.Image) -> None:
     pixels = np.asarray(image).astype(float)
     brightness = np.sqrt(pixels**2 @ [0.241, 0.691, 0.068]) / 255
     quality = OPERATOR.view(image)

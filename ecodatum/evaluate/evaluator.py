@@ -1,22 +1,16 @@
 """Evaluates a checkpoint on a list of tasks: the model is loaded once, each result kept as it comes."""
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ecodatum.errors import AssetError, EcoDatumError, RunError
 from ecodatum.evaluate.encoder import Encoder
+from ecodatum.evaluate.record import Record, Result
 from ecodatum.evaluate.scoring import ImageFeatures, data_fingerprint, score
 from ecodatum.evaluate.tasks import Task
-from ecodatum.files import remove, write_json, write_text
-from ecodatum.fingerprint import file_fingerprint
 from ecodatum.operators import clip_models
-
-Result = dict[str, Any]
 
 
 def evaluate(
@@ -47,7 +41,7 @@ def evaluate(
     name = clip_models.register(str(model))
     if not checkpoint.is_file():
         raise AssetError("no such checkpoint", where=checkpoint)
-    record = _Record(out, {"checkpoint": file_fingerprint(checkpoint), "model": name, "precision": precision})
+    record = Record.of(out, checkpoint, name, precision)
     record.open()
     failures: dict[str, str] = {}
     waiting: list[Task] = []
@@ -87,74 +81,3 @@ def _noting(failures: dict[str, str], task: Task) -> Iterator[None]:
         yield
     except EcoDatumError as error:
         failures[task.key] = f"{error.where}: {error.what}" if error.where else error.what
-
-
-@dataclass
-class _Record:
-    """The results in a folder, and what they are results of (eval_info.json)."""
-
-    folder: Path
-    subject: dict[str, str]
-
-    def __post_init__(self) -> None:
-        self._lines: dict[str, Result] = {}
-        self._data: dict[str, str] = {}
-
-    @property
-    def _results(self) -> Path:
-        return self.folder / "eval_results.jsonl"
-
-    @property
-    def _info(self) -> Path:
-        return self.folder / "eval_info.json"
-
-    def open(self) -> None:
-        """Read the results that are there; those of another checkpoint or model are removed.
-
-        Raises RunError when it isn't known what they are results of.
-        """
-        try:
-            if self._results.exists():
-                info = json.loads(self._info.read_text())
-                lines = [json.loads(line) for line in self._results.read_text().splitlines()]
-                if info["subject"] == self.subject:
-                    self._data = info["data"]
-                    self._lines = {line["key"]: line for line in lines}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(
-                f"cannot tell of which checkpoint these results are: {error!r}",
-                where=self._results,
-                todo="use another folder, or remove this file",
-            ) from error
-        if not self._lines:
-            remove(self._results)
-        self._write_info()
-
-    def has(self, task: Task, data: str) -> bool:
-        """Tell whether there is a result of the task for the data with this fingerprint."""
-        return task.key in self._lines and self._data.get(task.key) == data
-
-    def add(self, task: Task, metrics: dict[str, float | None], data: str) -> Result:
-        """Keep a task's result, on disk as well, and return its line."""
-        main = None if task.main_metric is None else metrics[task.main_metric]
-        line = {"key": task.key, "dataset": task.name, "metrics": {**metrics, "main_metric": main}}
-        self._lines[task.key], self._data[task.key] = line, data
-        # The result first: when killed in between, it has no data's fingerprint and is computed again.
-        self._write_results()
-        self._write_info()
-        return line
-
-    def results(self, tasks: Sequence[Task]) -> list[Result]:
-        """Return the lines of `tasks` in their order; in the file they now stand so, before any others."""
-        lines = {task.key: self._lines[task.key] for task in tasks}
-        ordered = lines | self._lines
-        if list(ordered) != list(self._lines):
-            self._lines = ordered
-            self._write_results()
-        return list(lines.values())
-
-    def _write_results(self) -> None:
-        write_text(self._results, "".join(json.dumps(line) + "\n" for line in self._lines.values()))
-
-    def _write_info(self) -> None:
-        write_json(self._info, {"subject": self.subject, "data": self._data})

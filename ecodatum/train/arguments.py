@@ -158,7 +158,7 @@ def open_clip_arguments(
         "--log-every-n-steps": log_every,
     }
     resuming = ["--save-most-recent", "--resume", "latest", "--dataset-resampled"]
-    return [*flags, *_flat(options), *resuming, *_flat(_optional(scale, factors))]
+    return [*flags, *_flat(options), *resuming, *_optional(scale, factors)]
 
 
 def _flat(options: Mapping[str, object]) -> list[str]:
@@ -167,12 +167,16 @@ def _flat(options: Mapping[str, object]) -> list[str]:
     return [part for pair in given for part in pair]
 
 
-def _optional(scale: Scale, factors: str | None) -> dict[str, object]:
-    crop = scale.crop_scale and f"scale=({scale.crop_scale[0]},{scale.crop_scale[1]})"
-    return {
+def _optional(scale: Scale, factors: str | None) -> list[str]:
+    options = {
         "--beta2": scale.beta2,
         "--train-data-upsampling-factors": factors,
         "--grad-clip-norm": scale.grad_clip_norm,
-        "--wd": scale.weight_decay,
-        "--aug-cfg": crop,
     }
+    return [*_flat(options), *arguments_beyond_datacomp(scale)]
+
+
+def arguments_beyond_datacomp(scale: Scale) -> list[str]:
+    """Return the arguments that DataComp's train.py has no option for; its own scales have none."""
+    crop = scale.crop_scale and f"scale=({scale.crop_scale[0]},{scale.crop_scale[1]})"
+    return _flat({"--wd": scale.weight_decay, "--aug-cfg": crop})

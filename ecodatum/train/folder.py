@@ -12,8 +12,27 @@ import torch
 
 from ecodatum.errors import RunError
 from ecodatum.files import replacing, write_json
+from ecodatum.train.progress import read_progress
 
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training: its files, the samples it saw, and the seconds that this call took.
+
+    `read_errors` counts the damaged shards and images that the trainer skipped and logged; `leads` tells
+    whether this is the process that writes the files, of several that train together.
+    """
+
+    folder: Path
+    checkpoint: Path
+    info: Path
+    samples_seen: int
+    seconds: float
+    resumed: bool
+    read_errors: int
+    leads: bool
 
 
 @dataclass(frozen=True)
@@ -99,6 +118,22 @@ class TrainingFolder:
         }
         with replacing(self.info) as temporary:
             temporary.write_bytes(pickle.dumps(artifacts))
+
+    def result(self, seconds: float, resumed: bool, leads: bool) -> TrainResult:
+        """Return what a finished training is, as its log tells."""
+        with self.log.open(encoding="utf-8", errors="replace") as lines:
+            errors = sum("Handling webdataset error" in line for line in lines)
+        last = read_progress(self.log)
+        return TrainResult(
+            folder=self.path,
+            checkpoint=self.checkpoint,
+            info=self.info,
+            samples_seen=last.samples_seen if last else 0,
+            seconds=seconds,
+            resumed=resumed,
+            read_errors=errors,
+            leads=leads,
+        )
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Checks training shards before training: open_clip's trainer would wait for ever for a first sample."""
+"""Training shards before training: which they are, and whether there is anything in them to train on."""
 
 import io
 from collections.abc import Iterator
@@ -8,7 +8,28 @@ import braceexpand
 from PIL import Image, UnidentifiedImageError
 
 from ecodatum.errors import PoolError
+from ecodatum.fingerprint import file_fingerprint, fingerprint
 from ecodatum.pool.shards import read_shard
+from ecodatum.train.arguments import input_shards
+
+
+def data_identity(data: str | Path, weights: str | None) -> str:
+    """Return a hash of the data trained on: the shards' names and sizes, and their lists of samples.
+
+    `data` and `weights` are as for `input_shards`. Raises PoolError when they cannot be trained on.
+    """
+    shards, factors = input_shards(data, weights)
+    require_readable(shards)
+    files = local_shards(shards)
+    lists = sorted({file.parent / "sample_ids.npy" for file in files})
+    return fingerprint(
+        [
+            [[file.name, file.stat().st_size] for file in files],
+            [file_fingerprint(path) for path in lists if path.exists()],
+            [source for source in shards.split("::") if source.startswith("pipe:")],
+            factors,
+        ]
+    )
 
 
 def local_shards(shards: str) -> list[Path]:
@@ -18,7 +39,7 @@ def local_shards(shards: str) -> list[Path]:
 
 
 def require_readable(shards: str) -> None:
-    """Read local shards up to the first sample that can be trained on.
+    """Read local shards up to the first sample that can be trained on; the trainer would wait for ever.
 
     `shards` is in the form of `--train-data`. Raises PoolError when a shard is missing, one that is read
     is damaged, or no sample in all of them has a caption and an image.

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,35 +13,18 @@ import torch
 from open_clip_train.distributed import world_info_from_env
 
 from ecodatum.errors import RunError
-from ecodatum.fingerprint import file_fingerprint, fingerprint
 from ecodatum.operators.clip_models import choose_device, cpu_threads, register
 from ecodatum.train import compatibility
-from ecodatum.train.arguments import input_shards, open_clip_arguments
-from ecodatum.train.folder import TrainingFolder
-from ecodatum.train.progress import Progress, parse_line, read_progress
-from ecodatum.train.readable import local_shards, require_readable
+from ecodatum.train.arguments import open_clip_arguments
+from ecodatum.train.folder import TrainingFolder, TrainResult
+from ecodatum.train.progress import Progress, parse_line
+from ecodatum.train.readable import data_identity
 from ecodatum.train.scales import Scale
 from ecodatum.train.seeding import Seed, make_deterministic, seed_everything
 
 #: How open_clip_train writes out.log.
 _FORMAT: Final = "%(asctime)s | %(levelname)s | %(message)s"
 _DATE_FORMAT: Final = "%Y-%m-%d,%H:%M:%S"
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A finished training: its files, the samples it saw, and the seconds that this call took.
-
-    `read_errors` counts the damaged shards and images that the trainer skipped and logged.
-    """
-
-    folder: Path
-    checkpoint: Path
-    info: Path
-    samples_seen: int
-    seconds: float
-    resumed: bool
-    read_errors: int
 
 
 def train(
@@ -104,32 +86,13 @@ def train(
         "accumulation": accumulation,
         "world_size": world_size,
     }
-    resumed = rank == 0 and folder.claim({**settings, "data": _identity(data, weights)})
+    resumed = rank == 0 and folder.claim({**settings, "data": data_identity(data, weights)})
     if not folder.info.exists():
         with cpu_threads(threads if device == "cpu" else None), _patched(Seed(seed, rank), on_progress):
             _run([*arguments, "--device", device], folder)
         if rank == 0:
             folder.finish(scale.name, scale.datacomp_config(model), data)
-    return _result(folder, time.monotonic() - started, resumed)
-
-
-def _identity(data: str | Path, weights: str | None) -> str:
-    """Return a hash of the data trained on: the shards' names and sizes, and their lists of samples.
-
-    Raises PoolError when they cannot be trained on.
-    """
-    shards, factors = input_shards(data, weights)
-    require_readable(shards)
-    files = local_shards(shards)
-    lists = sorted({file.parent / "sample_ids.npy" for file in files})
-    return fingerprint(
-        [
-            [[file.name, file.stat().st_size] for file in files],
-            [file_fingerprint(path) for path in lists if path.exists()],
-            [source for source in shards.split("::") if source.startswith("pipe:")],
-            factors,
-        ]
-    )
+    return folder.result(time.monotonic() - started, resumed, leads=rank == 0)
 
 
 def _run(arguments: list[str], folder: TrainingFolder) -> None:
@@ -145,21 +108,6 @@ def _run(arguments: list[str], folder: TrainingFolder) -> None:
         ) from error
     if status == -1:
         raise RunError("the trainer refused to run", where=folder.log)
-
-
-def _result(folder: TrainingFolder, seconds: float, resumed: bool) -> TrainResult:
-    with folder.log.open(encoding="utf-8", errors="replace") as lines:
-        errors = sum("Handling webdataset error" in line for line in lines)
-    last = read_progress(folder.log)
-    return TrainResult(
-        folder=folder.path,
-        checkpoint=folder.checkpoint,
-        info=folder.info,
-        samples_seen=last.samples_seen if last else 0,
-        seconds=seconds,
-        resumed=resumed,
-        read_errors=errors,
-    )
 
 
 class _Watch(logging.Handler):

@@ -17,9 +17,10 @@ import torch
 from ecodatum.errors import ConfigError, PoolError, RunError
 from ecodatum.pool.shards import ShardWriter
 from ecodatum.train import compatibility
+from ecodatum.train.folder import TrainResult
 from ecodatum.train.progress import Progress, training_curve
 from ecodatum.train.scales import Scale, load_scale
-from ecodatum.train.training import TrainResult, train
+from ecodatum.train.training import train
 from tests.train.tiny_training import make_scale, make_shards
 
 WORKERS = 2

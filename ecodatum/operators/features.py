@@ -67,7 +67,7 @@ def read_features(path: Path) -> npt.NDArray[np.floating]:
     that holds anything else.
     """
     try:
-        features = np.load(path, mmap_mode="r") if path.suffix == ".npy" else _read_tensor(path)
+        features = np.load(path, mmap_mode="c") if path.suffix == ".npy" else _read_tensor(path)
         if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
             raise ValueError(f"its features have the shape {features.shape} and are {features.dtype}")
         return features

@@ -30,6 +30,8 @@ OPERATORS: Final[Mapping[str, str]] = {
     "image_size": "ecodatum.operators.metadata:ImageSize",
     "language": "ecodatum.operators.language:Language",
     "metadata": "ecodatum.operators.metadata:Metadata",
+    "negcliploss": "ecodatum.operators.negcliploss:NegClipLoss",
+    "normsim": "ecodatum.operators.normsim:NormSim",
     "perceptual_hash": "ecodatum.operators.perceptual_hash:PerceptualHash",
     "repetition": "ecodatum.operators.repetition:Repetition",
     "tokens": "ecodatum.operators.tokens:Tokens",
@@ -133,6 +135,13 @@ class EmbeddingsOperator(Operator):
     @abstractmethod
     def inputs(self) -> tuple[str, ...]:
         """The arrays of the npz that it needs."""
+
+    def rows_at_once(self, rows: int) -> int:
+        """Return how many consecutive rows of a part of `rows` each call of `score` gets, the last fewer.
+
+        For operators whose scores depend on the rows that are seen together.
+        """
+        return 8192
 
     @abstractmethod
     def score(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Scores:

@@ -32,7 +32,6 @@ MISSING: Final = "image missing"
 
 _NAMED_FAILURES = 5
 _METADATA_ROWS = 65536
-_EMBEDDING_ROWS = 8192
 
 _UID_FIELDS = [pa.field("uid_high", pa.uint64()), pa.field("uid_low", pa.uint64())]
 _ERRORS = pa.schema([(name, pa.string()) for name in ("uid", "shard", "key", "reason")])
@@ -180,17 +179,31 @@ def _score_embeddings(
     writers: Mapping[str, _Writer],
     progress: Progress,
 ) -> None:
-    """Stream the arrays that any operator needs beside the uids, whose rows are theirs."""
-    needed = dict.fromkeys(name for op in operators.values() for name in op.inputs)
-    with open_embeddings(part, list(needed)) as arrays:
-        for batch in read_columns(part, ["uid"], _EMBEDDING_ROWS):
-            with _located(part.embeddings):
-                rows = arrays.read(batch.num_rows)
-                uids = uid_arrays.from_hex(batch.column("uid"))
-                for key, operator in operators.items():
-                    scores = _without_nan(operator.score({name: rows[name] for name in operator.inputs}))
-                    _write(writers[key], uids, scores)
-            progress(batch.num_rows)
+    """Stream the arrays that any operator needs, in blocks of as many rows as it wants to see together."""
+    uids = _uids(part)
+    blocks: dict[int, list[str]] = {}
+    for key, operator in operators.items():
+        blocks.setdefault(operator.rows_at_once(part.rows), []).append(key)
+    for rows, keys in sorted(blocks.items()):
+        some = {key: operators[key] for key in keys}
+        needed = dict.fromkeys(name for operator in some.values() for name in operator.inputs)
+        with open_embeddings(part, list(needed)) as arrays:
+            for start in range(0, part.rows, rows):
+                block = uids[start : start + rows]
+                with _located(part.embeddings):
+                    values = arrays.read(len(block))
+                    for key, operator in some.items():
+                        scores = operator.score({name: values[name] for name in operator.inputs})
+                        _write(writers[key], block, _without_nan(scores))
+                if rows == max(blocks):
+                    progress(len(block))
+
+
+def _uids(part: Part) -> UidArray:
+    """Return the part's uids in the order of its rows."""
+    with _located(part.metadata):
+        batches = [uid_arrays.from_hex(batch.column("uid")) for batch in read_columns(part, ["uid"])]
+    return np.concatenate([np.empty(0, uid_arrays.UID), *batches])
 
 
 def _write(writer: "_Writer", uids: UidArray, scores: Scores) -> None:
@@ -213,8 +226,7 @@ def _score_images(
             f"the pool has no shards of this part, and {', '.join(operators)} needs its images",
             where=part.metadata,
         )
-    with _located(part.metadata):
-        rows = np.concatenate([uid_arrays.from_hex(b.column("uid")) for b in read_columns(part, ["uid"])])
+    rows = _uids(part)
     known = uid_arrays.UidIndex(rows[uid_arrays.order(rows)])
     gathered = {key: _Gathered() for key in operators}
     seen: list[UidArray] = []

@@ -41,7 +41,7 @@ def read_shard(path: Path) -> Iterator[Sample]:
     try:
         with path.open("rb", _READ_BYTES) as file, tarfile.open(fileobj=file, mode="r|") as tar:
             yield from _group(tar, path)
-            _require_end(path)
+            _require_end(path, tar.offset)
     except FileNotFoundError:
         raise PoolError("no such shard", where=path) from None
     except (tarfile.TarError, OSError, EOFError) as error:
@@ -76,8 +76,8 @@ def _group(tar: tarfile.TarFile, path: Path) -> Iterator[Sample]:
         yield Sample(key, members)
 
 
-def _require_end(path: Path) -> None:
-    """Tell a tar that ends in its two zero blocks from one that was cut between two members."""
+def _require_end(path: Path, offset: int) -> None:
+    """Tell a tar that ends in its two zero blocks from one that was cut, or whose next header is damaged."""
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(max(0, size - 1024))
@@ -87,24 +87,41 @@ def _require_end(path: Path) -> None:
                 where=path,
                 todo="fetch this shard again",
             )
+        file.seek(offset)
+        if any(file.read(tarfile.BLOCKSIZE)):
+            raise PoolError(
+                f"damaged shard: no header at offset {offset}", where=path, todo="fetch this shard again"
+            )
 
 
 class ShardWriter:
     """Writes samples to one tar, with the same header for the same input, whoever runs it and when."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._tar = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
+        self._file, self._size = file, 0
         self.samples = 0
 
     def write(self, key: str, members: Mapping[str, bytes]) -> None:
         """Append the members, in their order, as `<key>.<extension>`."""
         for extension, data in members.items():
-            info = tarfile.TarInfo(f"{key}.{extension}")
-            info.size, info.mode = len(data), 0o444
-            info.uname, info.gname = "bigdata", "bigdata"  # as webdataset's writer has it
-            self._tar.addfile(info, io.BytesIO(data))
+            padding = bytes(-len(data) % tarfile.BLOCKSIZE)
+            self.write_blocks(member_header(f"{key}.{extension}", len(data)) + data + padding)
         self.samples += 1
 
+    def write_blocks(self, blocks: bytes | memoryview) -> None:
+        """Append whole members: headers and padded bytes."""
+        self._file.write(blocks)
+        self._size += len(blocks)
+
     def close(self) -> None:
-        """Write the end-of-archive mark."""
-        self._tar.close()
+        """Write the end-of-archive mark, and fill the last record."""
+        end = 2 * tarfile.BLOCKSIZE
+        self._file.write(bytes(end + -(self._size + end) % tarfile.RECORDSIZE))
+
+
+def member_header(name: str, size: int) -> bytes:
+    """Return the header of a member, 512 bytes: read-only, without a time, owned as webdataset has it."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o444
+    info.uname, info.gname = "bigdata", "bigdata"
+    return info.tobuf(tarfile.USTAR_FORMAT)

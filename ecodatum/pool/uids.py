@@ -1,6 +1,6 @@
 """Sample ids: 128 bits, in memory a structured array, never a Python int or string in a loop."""
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ from ecodatum.errors import PoolError
 UID: Final = np.dtype("u8,u8")
 
 UidArray = npt.NDArray[np.void]
+
+#: How many of a sorted array's high words are held in memory.
+_COARSE: Final = 1 << 16
 
 _NIBBLE = np.full(256, 255, np.uint8)
 _NIBBLE[np.frombuffer(b"0123456789", np.uint8)] = np.arange(10)
@@ -43,10 +46,17 @@ def from_hex(column: "pa.Array | pa.ChunkedArray") -> UidArray:
 
 def to_hex(uids: UidArray) -> pa.Array:
     """Return the 32 lower-case hex digits of each uid, as an arrow string array of the same length."""
-    raw = _words(uids).astype(">u8").tobytes().hex().encode()
     offsets = pa.py_buffer(np.arange(len(uids) + 1, dtype=np.int64) * 32)
-    strings = pa.Array.from_buffers(pa.large_string(), len(uids), [None, offsets, pa.py_buffer(raw)])
+    strings = pa.Array.from_buffers(
+        pa.large_string(), len(uids), [None, offsets, pa.py_buffer(hex_digits(uids))]
+    )
     return strings.cast(pa.string())
+
+
+def hex_digits(uids: UidArray) -> npt.NDArray[np.uint8]:
+    """Return the 32 lower-case hex digits of each uid, (n, 32) uint8."""
+    raw = _words(uids).astype(">u8").tobytes().hex().encode()
+    return np.frombuffer(raw, np.uint8).reshape(-1, 32)
 
 
 def from_words(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> UidArray:
@@ -69,25 +79,42 @@ def in_order(uids: UidArray) -> bool:
 
 
 class UidIndex:
-    """Finds uids in a sorted array of them by bisection; the keys are prepared once."""
+    """Finds uids in a sorted array of them, which may be a memory-mapped file of any length.
+
+    Only every k-th of the high words is held in memory; the rest is bisected where it lies.
+    """
 
     def __init__(self, sorted_uids: UidArray) -> None:
-        self._keys = _comparable(sorted_uids)
+        self._high, self._low = sorted_uids["f0"], sorted_uids["f1"]
+        self._stride = -(-len(sorted_uids) // _COARSE) or 1
+        self._coarse = np.ascontiguousarray(self._high[:: self._stride])
 
     def runs(self, wanted: UidArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return for each wanted uid the run [start, stop) of its occurrences; two (k,) int64."""
-        queries = _comparable(wanted)
-        return np.searchsorted(self._keys, queries, "left"), np.searchsorted(self._keys, queries, "right")
+        words = _words(wanted)
+        high, low = words[:, 0], words[:, 1]
+        start = self._bisect(high, low, past_equals=False)
+        stop = start.copy()
+        inside = np.flatnonzero(start < len(self._high))
+        at = start[inside]
+        found = inside[(self._high[at] == high[inside]) & (self._low[at] == low[inside])]
+        stop[found] = self._bisect(high[found], low[found], past_equals=True)
+        return start, stop
 
-
-def _comparable(uids: UidArray) -> npt.NDArray[Any]:
-    """View uids as fixed-width big-endian bytes, which numpy compares at C speed and in uid order.
-
-    An ``S16`` would drop trailing zero bytes, so a constant byte is appended.
-    """
-    padded = np.ones((len(uids), 17), np.uint8)
-    padded[:, :16] = _words(uids).astype(">u8").view(np.uint8).reshape(-1, 16)
-    return padded.view("S17").ravel()
+    def _bisect(
+        self, high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64], *, past_equals: bool
+    ) -> npt.NDArray[np.int64]:
+        """Return the first position whose uid is not less, or is greater, than each wanted one."""
+        first = np.maximum(np.searchsorted(self._coarse, high, "left") - 1, 0) * self._stride
+        last = np.minimum(np.searchsorted(self._coarse, high, "right") * self._stride, len(self._high))
+        while len(open_ := np.flatnonzero(first < last)):
+            middle = (first[open_] + last[open_]) // 2
+            at_high, at_low = self._high[middle], self._low[middle]
+            below = at_low <= low[open_] if past_equals else at_low < low[open_]
+            right = (at_high < high[open_]) | ((at_high == high[open_]) & below)
+            first[open_[right]] = middle[right] + 1
+            last[open_[~right]] = middle[~right]
+        return first
 
 
 def _words(uids: UidArray) -> npt.NDArray[np.uint64]:

@@ -1,14 +1,13 @@
 """Runs units: temporary names, locks, logs and manifests; nothing half-done is ever taken for whole."""
 
 import contextlib
-import fcntl
 import logging
 import os
 import platform
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,10 +15,16 @@ from typing import Any
 
 from ecodatum import __version__
 from ecodatum.errors import EcoDatumError, RunError
-from ecodatum.files import make_folder, remove, replacing, write_json
+from ecodatum.files import locked, make_folder, refresh, remove, replacing, settle, write_json
+from ecodatum.launch.slurm import this_task
+from ecodatum.pipeline.attempts import Attempt, forget, note
 from ecodatum.pipeline.units import Outcome, Output, ProgressFile, Unit
 
 _LIBRARIES = ("numpy", "pyarrow", "pillow", "torch", "open_clip_torch", "snorkel", "webdataset")
+
+
+#: Called with where a unit's outputs are being written, when its job begins.
+Begins = Callable[[Mapping[str, Path]], None]
 
 
 def run_units(units: Sequence[Unit]) -> list[Outcome]:
@@ -27,19 +32,44 @@ def run_units(units: Sequence[Unit]) -> list[Outcome]:
     return [run_unit(unit) for unit in units]
 
 
-def run_unit(unit: Unit) -> Outcome:
-    """Run one unit unless it is done, or a unit that it needs is not."""
+def run_unit(unit: Unit, *, patience: float = 0.0, begins: Begins = lambda places: None) -> Outcome:
+    """Run one unit unless it is done, or a unit that it needs is not.
+
+    patience: until when (by `time.monotonic`) an input that is not seen may yet come into sight.
+    """
     started = time.monotonic()
-    absent = [output for output in unit.needs if not output.done()]
+    absent = _absent(unit, patience)
     if absent:
-        return Outcome(unit.name, "blocked", f"needs {absent[0].path}, which is not done")
+        outcome = Outcome(unit.name, "blocked", f"needs {absent.path}, which is not done")
+    else:
+        note(unit, Attempt.of("running"))
+        outcome = _attempt(unit, started, begins)
+    if outcome.status in {"failed", "blocked"}:
+        missing = str(absent.path) if absent else ""
+        note(unit, Attempt.of(outcome.status, outcome.message, outcome.seconds, missing))
+    else:
+        forget(unit)
+    return outcome
+
+
+def _absent(unit: Unit, patience: float) -> Output | None:
+    """Return an input that is not done; on a shared file system what is done may be seen a little later."""
+    while True:
+        absent = next((output for output in unit.needs if not output.done()), None)
+        if absent is None or time.monotonic() > patience:
+            return absent
+        refresh(absent.path.parent)
+        time.sleep(0.5)
+
+
+def _attempt(unit: Unit, started: float, begins: Begins) -> Outcome:
     try:
-        with _logged(unit), _locked(unit):
+        with _logged(unit), locked(unit.outputs[0].path.with_name(f"{unit.outputs[0].path.name}.lock")):
             if not unit.missing():
                 return Outcome(unit.name, "done")
             logging.info("%s: %s", unit.stage, unit.name)
             try:
-                _make(unit, started)
+                _make(unit, started, begins)
             except EcoDatumError as error:
                 logging.error("%s", error)
                 raise
@@ -57,14 +87,16 @@ def run_unit(unit: Unit) -> Outcome:
     return Outcome(unit.name, "ran", seconds=time.monotonic() - started)
 
 
-def _make(unit: Unit, started: float) -> None:
+def _make(unit: Unit, started: float, begins: Begins) -> None:
     missing = unit.missing()
     with contextlib.ExitStack() as stack:
         places = {output.key: stack.enter_context(_place(output, unit.resumable)) for output in missing}
         for output in missing:
             output.manifest.unlink(missing_ok=True)
+        begins(places)
         counts = unit.job.run(places, ProgressFile(unit.progress_file))
     for output in missing:
+        settle(output.path)
         _write_manifest(unit, output, counts, time.monotonic() - started)
 
 
@@ -86,8 +118,9 @@ def _place(output: Output, resumable: bool) -> Iterator[Path]:
 
 
 def _write_manifest(unit: Unit, output: Output, counts: Mapping[str, Any], seconds: float) -> None:
+    manifest = output.manifest
     write_json(
-        output.manifest,
+        manifest,
         {
             "stage": unit.stage,
             "unit": unit.name,
@@ -98,9 +131,11 @@ def _write_manifest(unit: Unit, output: Output, counts: Mapping[str, Any], secon
             "seconds": round(seconds, 3),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "host": platform.node(),
+            "task": this_task(),
             "versions": versions(),
         },
     )
+    settle(manifest)
 
 
 def versions() -> dict[str, str]:
@@ -110,32 +145,6 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[library] = metadata.version(library)
     return found
-
-
-@contextlib.contextmanager
-def _locked(unit: Unit) -> Iterator[None]:
-    """Hold the unit, so that two launches on one machine do not make it twice; freed if we are killed."""
-    path = unit.outputs[0].path
-    lock = path.with_name(f"{path.name}.lock")
-    handle = _lock(path, lock)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            lock.unlink()
-        os.close(handle)
-
-
-def _lock(path: Path, lock: Path) -> int:
-    """Return a locked handle of the lock file that bears the name when it is locked."""
-    make_folder(path.parent)
-    while True:
-        handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if lock.stat().st_ino == os.fstat(handle).st_ino:
-                return handle
-        os.close(handle)  # whoever held it has removed the file meanwhile
 
 
 @contextlib.contextmanager
@@ -157,12 +166,14 @@ def _logged(unit: Unit) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a full disk: what failed before tells of it
+            sys.stdout.flush()
+            sys.stderr.flush()
         os.dup2(saved[0], 1)
         os.dup2(saved[1], 2)
         os.close(saved[0])
         os.close(saved[1])
         root.handlers[:] = handlers
         root.setLevel(level)
-        log.close()
+        with contextlib.suppress(OSError):
+            log.close()

@@ -9,13 +9,14 @@ from ecodatum.evaluate.tasks import Task, load_tasks
 from ecodatum.fingerprint import file_fingerprint, fingerprint
 from ecodatum.pipeline.curation import Curation
 from ecodatum.pipeline.experiment import Experiment, Filter, load_filters
+from ecodatum.pipeline.placement import Placement
 from ecodatum.pipeline.training_jobs import Evaluate, Reshard, Train
 from ecodatum.pipeline.units import Output, Unit
 from ecodatum.pool.archive import unpacked
 from ecodatum.pool.pool import Pool, open_pool
 from ecodatum.train.scales import Scale, load_scale
 
-STAGES: Final = ("score", "calibrate", "vote", "fit", "select", "reshard", "train", "evaluate")
+STAGES: Final = ("score", "calibrate", "deduplicate", "vote", "fit", "select", "reshard", "train", "evaluate")
 
 #: Raise a stage's number when its result changes for the same input.
 _VERSIONS: Final = {"reshard": 1, "train": 1, "evaluate": 1}
@@ -59,6 +60,7 @@ class Graph:
 def build_graph(experiment: Experiment, work: Path, *, device: str = "auto") -> Graph:
     """Return the graph of an experiment; unpacks what is packed, and runs nothing.
 
+    device: by default what the experiment was last sent to a cluster for, else what is here.
     Raises ConfigError or PoolError for all that can be known to be wrong beforehand.
     """
     work = work.expanduser().resolve()
@@ -69,10 +71,11 @@ def build_graph(experiment: Experiment, work: Path, *, device: str = "auto") -> 
     data = experiment.path(experiment.evaluate.data)
     evalsets = unpacked(data, work / "unpacked")
     _require_sets(evalsets, tasks)
-    place = resolve_device(device)
+    placement = Placement.of(work / experiment.name, device)
+    place = resolve_device(placement.device)
     curation = Curation(pool, work, work / experiment.name / "logs", place)
     curation.plan(filters)
-    builder = _Builder(experiment, curation, scale, tasks, evalsets, place)
+    builder = _Builder(experiment, curation, scale, tasks, evalsets, place, placement.processes)
     builder.data_mark = file_fingerprint(data) if data.is_file() else _folder_mark(data)
     runs = builder.plan(filters)
     units = tuple(curation.units + builder.units)
@@ -103,9 +106,10 @@ class _Builder:
         tasks: tuple[Task, ...],
         data: Path,
         device: str,
+        processes: int,
     ) -> None:
         self.experiment, self.curation, self.scale = experiment, curation, scale
-        self.tasks, self.data, self.device = tasks, data, device
+        self.tasks, self.data, self.device, self.processes = tasks, data, device, processes
         self.units: list[Unit] = []
 
     def plan(self, filters: tuple[Filter, ...]) -> tuple[Run, ...]:
@@ -132,6 +136,8 @@ class _Builder:
     def _train(self, item: Filter, seed: int, shards: list[Output]) -> Run:
         settings = self.experiment.train
         how = [self.scale.identity(), seed, settings.workers, settings.precision, self.device]
+        if self.processes > 1:
+            how.append(self.processes)
         mark = _mark("train", [[output.fingerprint for output in shards], how])
         name = f"{item.name}-seed{seed}"
         training = Output(self.curation.work / "trainings" / f"{name}@{mark}", mark)
@@ -143,6 +149,7 @@ class _Builder:
             settings.workers,
             settings.precision,
             self.device,
+            self.processes,
         )
         seen = self.scale.samples_seen
         self._add("train", name, training, job, tuple(shards), seen, "samples", resumable=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ecodatum.errors import RunError
 from ecodatum.evaluate.tasks import Task
 from ecodatum.files import replacing
+from ecodatum.launch.slurm import rank
 from ecodatum.pipeline.units import Progress
 from ecodatum.pool.pool import Part
 from ecodatum.pool.resharding import reshard
@@ -47,7 +48,10 @@ class Reshard:
 
 @dataclass(frozen=True)
 class Train:
-    """Train at a scale on the shards of a filter, with one seed; `folder` is where it ends up."""
+    """Train at a scale on the shards of a filter, with one seed; `folder` is where it ends up.
+
+    processes: how many train it together, each calling `run`; see ecodatum/pipeline/task.py.
+    """
 
     folder: Path
     scale: Scale
@@ -56,6 +60,7 @@ class Train:
     workers: int
     precision: str
     device: str
+    processes: int = 1
 
     def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
         """Train, or go on from the last checkpoint."""
@@ -83,7 +88,8 @@ class Train:
             log_every=max(1, self.scale.samples_seen // self.scale.batch_size // 100),
             on_progress=watch,
         )
-        _relocate(result.info, self.folder / CHECKPOINT)
+        if rank()[0] == 0:
+            _relocate(result.info, self.folder / CHECKPOINT)
         return {
             "samples_seen": result.samples_seen,
             "resumed": result.resumed,
@@ -98,6 +104,7 @@ class Train:
             "seed": self.seed,
             "workers": self.workers,
             "precision": self.precision,
+            "processes": self.processes,
         }
 
 

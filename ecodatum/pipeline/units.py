@@ -55,6 +55,7 @@ class Unit:
 
     size: how much work it is, in the unit's own measure (`of`), for progress bars.
     resumable: what an interrupted attempt left is kept for the next one.
+    resources: what a cluster profile calls the machine that it needs; by default its stage's name.
     """
 
     stage: str
@@ -66,6 +67,7 @@ class Unit:
     of: str = ""
     resumable: bool = False
     log: Path = field(default=Path())
+    resources: str = ""
 
     @property
     def output(self) -> Output:

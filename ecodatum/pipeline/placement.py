@@ -1,0 +1,30 @@
+"""What an experiment computes on, which its results depend on; remembered when it is sent to a cluster."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from ecodatum.files import write_json
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The device (`cpu`, `cuda`, or `auto`), and how many processes train one model."""
+
+    device: str = "auto"
+    processes: int = 1
+
+    def remember(self, folder: Path) -> None:
+        """Write it into an experiment's folder, so that `auto` means the same on any machine from now on."""
+        write_json(folder / "placement.json", asdict(self))
+
+    @classmethod
+    def of(cls, folder: Path, device: str) -> Self:
+        """Return the remembered placement of the experiment in `folder`, or, unless `auto`, the device's."""
+        if device != "auto":
+            return cls(device)
+        try:
+            return cls(**json.loads((folder / "placement.json").read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return cls()

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from ecodatum.errors import AssetError
 from ecodatum.operators import clip_models
+from ecodatum.operators.assets import clip_asset, find_asset
 from ecodatum.operators.operator import Column, ImageBatch, ImageOperator, Parameters, Scores, fault_where
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ class Clip(ImageOperator):
         self._settings = parameters
         self._flips = tuple(flip for flip in _COLUMNS if flip in parameters.flips)
         self._config_files = clip_models.config_files(parameters.model)
-        self._weights = Path(parameters.weights).expanduser()
-        if self._weights.suffix in _WEIGHT_FILES and not self._weights.is_file():
-            raise AssetError("no such weights", where=self._weights)
+        self._weights, self._listed = _find_weights(parameters)
         self._device = "cpu"
 
     @property
@@ -76,7 +75,9 @@ class Clip(ImageOperator):
     @property
     def assets(self) -> Mapping[str, tuple[Path, ...]]:
         """The model's config and vocabulary, and its weights, where they are files."""
-        files = {"model": self._config_files, "weights": (self._weights,) if self._weights.is_file() else ()}
+        # The name counts too where open_clip lists the weights: it says which activation they need.
+        weights = "weights_file" if self._listed else "weights"
+        files = {"model": self._config_files, weights: (self._weights,) if self._weights.is_file() else ()}
         return {key: paths for key, paths in files.items() if paths}
 
     def prepare(self, device: str) -> None:
@@ -88,7 +89,8 @@ class Clip(ImageOperator):
     def _loaded(self) -> tuple[Any, Any, Any]:
         return clip_models.load(
             clip_models.register(self._settings.model),
-            self._settings.weights,
+            self._weights,
+            listed=self._listed,
             device=self._device,
             precision=self._settings.precision,
         )
@@ -135,6 +137,22 @@ class Clip(ImageOperator):
         scaled = pictures.to(self._device).permute(0, 3, 1, 2).float() / 255
         result: torch.Tensor = normalise(scaled).to(get_input_dtype(self._settings.precision))
         return result
+
+
+def _find_weights(parameters: ClipParameters) -> tuple[Path, str | None]:
+    """Return the weights' file, and the name under which open_clip lists them, if that was given.
+
+    Listed weights that are no asset have no file: open_clip looks in its cache. Raises AssetError for
+    a file that is not there.
+    """
+    path = Path(parameters.weights).expanduser()
+    if path.suffix in _WEIGHT_FILES or path.is_file():
+        if not path.is_file():
+            raise AssetError("no such weights", where=path)
+        return path, None
+    asset = clip_asset(parameters.model, parameters.weights)
+    place = find_asset(asset.name, what=asset.what) if asset else path
+    return place, parameters.weights
 
 
 def _unit(embeddings: "torch.Tensor") -> "torch.Tensor":

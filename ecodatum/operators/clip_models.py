@@ -76,13 +76,15 @@ def config_files(model: str) -> tuple[Path, ...]:
     return ()
 
 
-def load(model: str, weights: Path | str, *, device: str, precision: str = "fp32") -> tuple[Any, Any, Any]:
+def load(
+    model: str, weights: Path | str, *, device: str, precision: str = "fp32", listed: str | None = None
+) -> tuple[Any, Any, Any]:
     """Return (model in eval mode, image transform, tokenizer) with the weights of a checkpoint.
 
     `model` is a name that `register` returned; `weights` a state dict or a checkpoint of open_clip's
     trainer, or the name of weights that open_clip lists for this model (`openai`), which it fetches if
-    they are not in its cache; `precision` is open_clip's (`fp32`, `bf16`, `fp16`). No code in the file
-    is ever run.
+    they are not in its cache; `precision` is open_clip's (`fp32`, `bf16`, `fp16`). `listed`: the name
+    under which open_clip lists the weights, for a file with them. No code in the file is ever run.
 
     Raises AssetError when the file is missing, is no checkpoint, or does not fit the model.
     """
@@ -94,7 +96,12 @@ def load(model: str, weights: Path | str, *, device: str, precision: str = "fp32
         raise AssetError("no such checkpoint", where=weights, todo=f"give the path of a file{known}")
     try:
         network, _, transform = open_clip.create_model_and_transforms(
-            model, pretrained=str(weights), precision=precision, device=device, weights_only=True
+            model,
+            pretrained=str(weights),
+            precision=precision,
+            device=device,
+            weights_only=True,
+            **_as_trained(model, listed or str(weights)),
         )
     except pickle.UnpicklingError as error:
         # torch's own message advises to load with weights_only=False: the last thing to do here.
@@ -104,7 +111,7 @@ def load(model: str, weights: Path | str, *, device: str, precision: str = "fp32
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, *_NOT_A_STATE_DICT) as error:
         if not Path(weights).is_file():
             raise AssetError(
-                f"the weights {weights!r} of {model} are not in open_clip's cache, and cannot be fetched",
+                f"the weights {str(weights)!r} are not in open_clip's cache, and cannot be fetched",
                 where=model,
                 todo="fetch them where there is a network, or give the path of a file",
             ) from error
@@ -115,6 +122,26 @@ def load(model: str, weights: Path | str, *, device: str, precision: str = "fp32
         ) from error
     network.eval()
     return network, transform, open_clip.get_tokenizer(model)
+
+
+def _as_trained(model: str, listed: str) -> dict[str, Any]:
+    """Return what weights that open_clip lists need besides: how they saw images, and their activation.
+
+    open_clip itself only warns when a model of the plain name is given weights trained with QuickGELU,
+    as OpenAI's are, and computes other embeddings.
+    """
+    import open_clip
+
+    known = open_clip.get_pretrained_cfg(model, listed)
+    if not known:
+        return {}
+    return {
+        "force_quick_gelu": bool(known.get("quick_gelu", False)),
+        "image_mean": known["mean"],
+        "image_std": known["std"],
+        "image_interpolation": known["interpolation"],
+        "image_resize_mode": known["resize_mode"],
+    }
 
 
 def choose_device(device: str) -> str:

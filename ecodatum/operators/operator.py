@@ -1,10 +1,12 @@
 """Operators: samples in, score columns out. They know nothing of thresholds, files or pools."""
 
 import importlib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
@@ -16,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ecodatum.errors import ConfigError
 from ecodatum.fingerprint import file_fingerprint, fingerprint
+from ecodatum.operators.assets import checksum
 from ecodatum.validation import explain
 
 #: Where each operator's class lies, in the form of an entry point, so that naming one imports it alone.
@@ -26,6 +29,8 @@ OPERATORS: Final[Mapping[str, str]] = {
     "clip": "ecodatum.operators.clip:Clip",
     "cluster": "ecodatum.operators.cluster:Cluster",
     "gcld3_language": "ecodatum.operators.gcld3_language:Gcld3Language",
+    "grounding": "ecodatum.operators.grounding:Grounding",
+    "icc": "ecodatum.operators.icc:Icc",
     "image_quality": "ecodatum.operators.image_quality:ImageQuality",
     "image_size": "ecodatum.operators.metadata:ImageSize",
     "language": "ecodatum.operators.language:Language",
@@ -37,6 +42,9 @@ OPERATORS: Final[Mapping[str, str]] = {
     "tokens": "ecodatum.operators.tokens:Tokens",
     "wordnet": "ecodatum.operators.wordnet:Wordnet",
 }
+
+#: The entry point group in which other distributions declare operators: `name = "package.module:Class"`.
+GROUP: Final = "ecodatum.operators"
 
 
 class Parameters(BaseModel):
@@ -100,6 +108,10 @@ class Operator(ABC):
         files = {key: [file_fingerprint(path) for path in paths] for key, paths in self.assets.items()}
         plain = self._parameters.model_dump(mode="json", exclude=set(files))
         return fingerprint([self.name, self.version, plain, files])
+
+    def checksums(self) -> dict[str, list[str]]:
+        """Return the sha256 of each file behind a parameter, whole, by the parameter's name."""
+        return {key: [checksum(path) for path in paths] for key, paths in self.assets.items()}
 
     def prepare(self, device: str) -> None:  # noqa: B027 - most operators have nothing to load
         """Load what scoring needs, once, before the first batch. `device`: `cpu` or `cuda`."""
@@ -176,21 +188,82 @@ class ImageOperator(Operator):
 def create(name: str, parameters: Mapping[str, Any], *, where: object = None) -> Operator:
     """Return the operator `name` with its parameters checked; `where` is named in errors.
 
-    Raises ConfigError for an unknown name, key or value, and AssetError for a missing file.
+    Raises ConfigError for an unknown name, key or value, for a name that two distributions claim, and
+    for an entry point that does not work; AssetError for a missing file.
     """
-    try:
-        module, _, attribute = OPERATORS[name].partition(":")
-    except KeyError:
-        raise ConfigError(
-            f"unknown operator {name!r}", where=where, todo=f"known operators: {', '.join(OPERATORS)}"
-        ) from None
-    kind: type[Operator] = getattr(importlib.import_module(module), attribute)
+    kind = _kind(name, where)
     try:
         checked = kind.parameters_type.model_validate(dict(parameters))
     except ValidationError as error:
         place = f"{where}: operator {name}" if where else f"operator {name}"
         raise explain(error, place, kind.parameters_type) from None
     return kind(checked)
+
+
+def _kind(name: str, where: object) -> type[Operator]:
+    """Return the class of an operator: of this package, or of another installed distribution."""
+    others = _installed().get(name, ())
+    claims = [*([f"ecodatum ({OPERATORS[name]})"] if name in OPERATORS else []), *map(_claim, others)]
+    if not claims:
+        known = ", ".join(sorted({*OPERATORS, *_installed()}))
+        raise ConfigError(f"unknown operator {name!r}", where=where, todo=f"known operators: {known}")
+    if len(claims) > 1:
+        raise ConfigError(
+            f"several distributions have an operator {name!r}: {', '.join(claims)}",
+            where=where,
+            todo="uninstall all but one, or give yours another name",
+        )
+    return _loaded_class(others[0]) if others else _own_class(OPERATORS[name])
+
+
+def _own_class(place: str) -> type[Operator]:
+    module, _, attribute = place.partition(":")
+    kind: type[Operator] = getattr(importlib.import_module(module), attribute)
+    return kind
+
+
+@cache
+def _installed() -> Mapping[str, tuple[metadata.EntryPoint, ...]]:
+    """Return the operators that installed distributions declare, by name; loads none of them."""
+    found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
+    for point in metadata.entry_points(group=GROUP):
+        found[point.name] = (*found.get(point.name, ()), point)
+    return found
+
+
+def _claim(point: metadata.EntryPoint) -> str:
+    return f"{point.dist.name if point.dist else 'an unnamed distribution'} ({point.value})"
+
+
+def _loaded_class(point: metadata.EntryPoint) -> type[Operator]:
+    """Return an entry point's class; raises ConfigError, naming its distribution, if it is no operator."""
+    place = f"operator {point.name} of the distribution {_claim(point)}"
+    try:
+        kind = point.load()
+    except Exception as error:  # importing another's module can fail in any way
+        raise ConfigError(
+            f"cannot be loaded: {type(error).__name__}: {error}",
+            where=place,
+            todo="mend or uninstall that distribution",
+        ) from error
+    derived = inspect.isclass(kind) and issubclass(
+        kind, MetadataOperator | EmbeddingsOperator | ImageOperator
+    )
+    if not derived or inspect.isabstract(kind):
+        lacks = sorted(getattr(kind, "__abstractmethods__", ()))
+        raise ConfigError(
+            f"its class lacks {', '.join(lacks)}" if lacks else "it is no operator",
+            where=place,
+            todo="derive a class from MetadataOperator, EmbeddingsOperator or ImageOperator"
+            " of ecodatum.operators.operator",
+        )
+    if getattr(kind, "name", None) != point.name or not isinstance(getattr(kind, "version", None), int):
+        raise ConfigError(
+            f"the class needs name = {point.name!r} and a whole number as version: they mark its scores",
+            where=place,
+        )
+    checked: type[Operator] = kind
+    return checked
 
 
 def fault_where(mask: npt.NDArray[np.bool_], reason: str) -> Fault | None:

@@ -1,6 +1,5 @@
 """Captions that name a thing of ImageNet-21k, by WordNet 3.0."""
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,7 +70,7 @@ class Wordnet(MetadataOperator):
         super().__init__(parameters)
         self._repeat = parameters.repeat_suffixes
         self._folder = _find_wordnet(parameters.wordnet)
-        self._ids = _find_ids(parameters.ids)
+        self._ids = find_asset(parameters.ids, what="list of ImageNet-21k ids")
         self._known: dict[str, bool] = {}
 
     @property
@@ -213,21 +212,9 @@ def _read_exceptions(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _find_wordnet(name: str) -> Path:
-    todo = (
-        "install Debian's wordnet-base, or put the files of WordNet 3.0's folder dict/ into wordnet/ in"
-        " the assets folder"
-    )
-    folder = find_asset(name, what="WordNet 3.0", todo=todo, elsewhere=[Path("/usr/share/wordnet")])
+    folder = find_asset(name, what="WordNet 3.0")
     for file in _FILES:
         if not (folder / file).is_file():
+            todo = "run: ecodatum assets fetch wordnet, or install Debian's wordnet-base"
             raise AssetError(f"WordNet 3.0 lacks {file}", where=folder, todo=todo)
     return folder
-
-
-def _find_ids(name: str) -> Path:
-    wheel = importlib.util.find_spec("timm")
-    folder = Path(wheel.origin).parent / "data" / "_info" if wheel and wheel.origin else Path()
-    # The same file, to the byte, as the one that DataComp downloads.
-    elsewhere = [folder / "imagenet21k_goog_synsets.txt"] if name == "imagenet21k_wordnet_ids.txt" else []
-    todo = "it comes with timm, and with the assets that DataComp's baselines download"
-    return find_asset(name, what="list of ImageNet-21k ids", todo=todo, elsewhere=elsewhere)

@@ -63,5 +63,10 @@ def test_the_laion2b_subset_is_datacomps(reference: Path, tmp_path: Path) -> Non
 def test_the_image_based_subset_is_datacomps(
     recipe: str, peer: str, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ECODATUM_ASSETS", str(reference / "datacomp" / "assets"))
-    check(recipe, {"operators.cluster.centroids": "small_centroids.pt"}, peer, reference, tmp_path)
+    assets = reference / "datacomp" / "assets"  # small stand-ins, so not under the assets' own names
+    for i in range(5):
+        monkeypatch.setenv(
+            f"ECODATUM_ASSET_IN1K_CLIP_VIT_L14_{i}_PT", str(assets / f"in1k_clip_vit_l14_{i}.pt")
+        )
+    monkeypatch.setenv("ECODATUM_ASSET_SMALL_CENTROIDS_L14_PT", str(assets / "small_centroids.pt"))
+    check(recipe, {}, peer, reference, tmp_path)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ecodatum.errors import AssetError, PoolError
-from ecodatum.operators.cluster import read_centroids
+from ecodatum.operators.features import read_centroids, read_features
 from ecodatum.operators.operator import create
 from ecodatum.operators.score import score
 from tests.operators.tiny_samples import Row, make_part
@@ -22,13 +22,17 @@ class Malicious:
         return Path.touch, (Path("never"),)
 
 
-def scored(folder: Path, embeddings: Any) -> list[dict[str, Any]]:
+def scored(folder: Path, embeddings: Any, *, kind: str = "pt") -> list[dict[str, Any]]:
     """Score rows whose embeddings are given against three centres, of which the second is a target's."""
     part = make_part(folder, [Row(n, "a") for n in range(5)])
     np.savez(part.embeddings, l14_img=np.asarray(embeddings, np.float16))
-    centres, targets = folder / "centres.pt", folder / "targets.pt"
-    torch.save(CENTRES, centres, pickle_protocol=4)
-    torch.save({"image_features": torch.tensor([[0.0, 1, 0, 0]])}, targets)
+    centres, targets = folder / f"centres.{kind}", folder / f"targets.{kind}"
+    if kind == "npy":
+        np.save(centres, CENTRES)
+        np.save(targets, np.eye(4, dtype=np.float16)[1:2])
+    else:
+        torch.save(CENTRES, centres, pickle_protocol=4)
+        torch.save({"image_features": torch.tensor([[0.0, 1, 0, 0]])}, targets)
     operator = create("cluster", {"centroids": str(centres), "targets": [str(targets)]})
     output = folder / "scores.parquet"
     score(part, {"cluster": operator}, {"cluster": output}, device="cpu")
@@ -60,8 +64,29 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
         read_centroids(path)
 
 
-def test_missing_centres_say_where_to_get_them() -> None:
-    with pytest.raises(
-        AssetError, match=r"nosuch\.pt: cluster centres not found\n.*datacomp_baseline_assets"
-    ):
+def test_missing_centres_are_named() -> None:
+    with pytest.raises(AssetError, match=r"nosuch\.pt: cluster centres not found"):
         create("cluster", {"centroids": "nosuch.pt"})
+
+
+def test_centres_and_targets_may_be_npy(tmp_path: Path) -> None:
+    pt, npy = (scored(tmp_path / kind, np.eye(5, 4), kind=kind) for kind in ("pt", "npy"))
+    assert [row["cluster"] for row in pt] == [0, 1, 2, 0, 0]
+    assert pt == npy
+
+
+@pytest.mark.parametrize("array", [np.array(["a"]), np.zeros((0, 4)), np.full((2, 4), np.nan), np.zeros(4)])
+def test_an_npy_that_holds_no_centres_is_refused(tmp_path: Path, array: Any) -> None:
+    np.save(tmp_path / "centres.npy", array)
+    with pytest.raises(AssetError, match="not cluster centres: it holds"):
+        read_centroids(tmp_path / "centres.npy")
+
+
+def test_a_truncated_npy_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "centres.npy"
+    np.save(path, CENTRES)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(AssetError, match="not cluster centres"):
+        read_centroids(path)
+    with pytest.raises(AssetError, match="not image features"):
+        read_features(path)

@@ -58,8 +58,11 @@ def test_the_full_model_is_looked_for_among_the_assets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ECODATUM_ASSETS", str(tmp_path))
-    with pytest.raises(AssetError, match=rf"no such language model\n.*{tmp_path}/lid\.176\.bin"):
+    with pytest.raises(AssetError, match=rf"assets fetch lid\.176\.bin\n  looked in {tmp_path}"):
         language(["a"], model="lid.176.bin")
     (tmp_path / "lid.176.bin").write_bytes(b"not a model")
+    with pytest.raises(AssetError, match="not the file that it should be"):
+        language(["a"], model="lid.176.bin")
+    monkeypatch.setenv("ECODATUM_ASSET_LID_176_BIN", str(tmp_path / "lid.176.bin"))
     with pytest.raises(AssetError, match="not a fastText model"):
         language(["a"], model="lid.176.bin")

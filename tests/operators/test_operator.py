@@ -9,7 +9,7 @@ from ecodatum.operators.language import find_model
 from ecodatum.operators.operator import create
 
 #: The operators that need no file besides what is installed.
-BARE = ("caption", "clip", "image_quality", "image_size", "language", "metadata", "repetition")
+BARE = ("caption", "image_quality", "image_size", "language", "metadata", "repetition")
 
 
 def test_an_unknown_operator_is_answered_with_the_known_ones() -> None:

@@ -1,9 +1,11 @@
 """Reshards: copies a subset's samples from a part's shards to new ones, bytes untouched."""
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -12,20 +14,32 @@ import pyarrow.json
 from ecodatum.errors import PoolError
 from ecodatum.files import write_json
 from ecodatum.pool import uids as uid_arrays
+from ecodatum.pool.faces import Boxes, FaceBoxes, FaceTreatment, treat
 from ecodatum.pool.pool import Part, read_columns
 from ecodatum.pool.shard_copy import copy_samples
 from ecodatum.pool.shards import Sample, ShardWriter
 from ecodatum.pool.tar_index import Ints, ShardIndex, ShardReader
 from ecodatum.pool.uids import UidArray
 
+#: Names in a resharded folder, as DataComp's resharder gives them by default.
+SHARD_FORMAT: Final = "{:08d}.tar"
+STATS_FORMAT: Final = "{:08d}_stats.json"
+META: Final = "meta.json"
+
 
 @dataclass(frozen=True)
 class Resharded:
-    """What a reshard did: samples read, samples written (copies counted), shards written."""
+    """What a reshard did: samples read, samples written (copies counted), shards written.
+
+    treated: samples whose faces were blurred or whose boxes were injected; dropped: those with faces that
+    could not be decoded, and so not be blurred. Copies are counted.
+    """
 
     processed: int
     written: int
     shards: int
+    treated: int = 0
+    dropped: int = 0
 
 
 def reshard(
@@ -34,43 +48,53 @@ def reshard(
     out: Path,
     *,
     shard_size: int = 10_000,
+    faces: FaceTreatment | None = None,
+    deliver: Callable[[Path], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Resharded:
     """Write the samples of `part` whose uid is in `subset` to `out` as webdataset shards.
 
     A uid that is k times in the subset is written k times, keyed `<uid>-<j>`; the members' bytes are
-    copied. Beside each `{:08d}.tar` of at most `shard_size` samples lies its `_stats.json`; `meta.json`
-    has the fields that DataComp's `train.py` reads (its `resharder.py`). The samples are spread evenly:
-    the trainer draws shards alike, so those of a short last shard would be drawn more often. Raises
+    copied, but for samples that `faces` changes. Beside each `{:08d}.tar` of at most `shard_size` samples
+    lies its `_stats.json`; `meta.json` has the fields that DataComp's `train.py` reads (its
+    `resharder.py`). The samples are spread evenly: the trainer draws shards alike, so those of a short
+    last shard would be drawn more often. `deliver` is called with each file when it is whole. Raises
     PoolError for a damaged shard or a sample without a uid.
     """
     out.mkdir(parents=True, exist_ok=True)
     wanted = uid_arrays.UidIndex(subset)
-    writer = _Shards(out, _even_size(part, wanted, shard_size))
+    writer = _Shards(out, _even_size(part, wanted, shard_size), faces, deliver or (lambda _: None))
+    boxes = FaceBoxes(part) if faces else None
     reader = ShardReader()
     processed = 0
     for shard in part.shards:
         index = reader.index(shard.path)
         uids = shard_uids(index)
         start, stop = wanted.runs(uids)
-        writer.write(index, uids, stop - start)
+        writer.write(index, uids, stop - start, boxes)
         processed += index.samples
         if progress:
             progress(index.samples)
     writer.close()
-    done = Resharded(processed, writer.written, writer.shards)
+    done = Resharded(processed, writer.written, writer.shards, writer.treated, writer.dropped)
+    write_meta(out, [done], shard_size)
+    writer.deliver(out / META)
+    return done
+
+
+def write_meta(out: Path, parts: Sequence[Resharded], shard_size: int) -> None:
+    """Write `meta.json`: the fields of DataComp's resharder that its `train.py` reads, and the counts."""
     write_json(
-        out / "meta.json",
+        out / META,
         {
-            "output_shard_format": "{:08d}.tar",
-            "output_shard_stats_format": "{:08d}_stats.json",
+            "output_shard_format": SHARD_FORMAT,
+            "output_shard_stats_format": STATS_FORMAT,
             "shard_size": str(shard_size),
-            "processed_count": done.processed,
-            "output_count": done.written,
-            "output_shard_count": done.shards,
+            "processed_count": sum(part.processed for part in parts),
+            "output_count": sum(part.written for part in parts),
+            "output_shard_count": sum(part.shards for part in parts),
         },
     )
-    return done
 
 
 def _even_size(part: Part, wanted: uid_arrays.UidIndex, most: int) -> int:
@@ -86,29 +110,60 @@ def _even_size(part: Part, wanted: uid_arrays.UidIndex, most: int) -> int:
 class _Shards:
     """A row of tars, each begun when a sample needs it."""
 
-    def __init__(self, out: Path, size: int) -> None:
-        self._out, self._size = out, size
-        self.written = self.shards = 0
+    def __init__(
+        self, out: Path, size: int, faces: FaceTreatment | None, deliver: Callable[[Path], None]
+    ) -> None:
+        self._out, self._size, self._faces, self.deliver = out, size, faces, deliver
+        self.written = self.shards = self.treated = self.dropped = 0
         self._open: ShardWriter | None = None
 
-    def write(self, index: ShardIndex, uids: UidArray, times: Ints) -> None:
+    def write(self, index: ShardIndex, uids: UidArray, times: Ints, boxes: FaceBoxes | None) -> None:
         """Write each sample of a shard so many times, in its order."""
         samples = np.repeat(np.arange(len(times)), times)
         copies = np.arange(len(samples)) - np.repeat(np.cumsum(times) - times, times)
+        if boxes is None:
+            self._copy(index, samples, uids, copies)
+            return
+        rows = boxes.rows(uids[samples])
+        start = 0
+        for place in [*np.flatnonzero(rows >= 0).tolist(), len(samples)]:
+            self._copy(index, samples[start:place], uids, copies[start:place])
+            if place < len(samples):
+                self._treat(index, int(samples[place]), uids, int(copies[place]), boxes.boxes(rows[place]))
+            start = place + 1
+
+    def _copy(self, index: ShardIndex, samples: Ints, uids: UidArray, copies: Ints) -> None:
         start = 0
         while start < len(samples):
             to = self._tar()
             stop = min(len(samples), start + self._size - to.samples)
             few = samples[start:stop]
             copy_samples(index, few, uids[few], copies[start:stop], to)
-            self.written += stop - start
+            self._wrote(stop - start)
             start = stop
-            if to.samples == self._size:
-                self.close()
+
+    def _treat(self, index: ShardIndex, sample: int, uids: UidArray, copy: int, boxes: Boxes) -> None:
+        assert self._faces is not None
+        members = treat(index.members(sample), boxes, self._faces)
+        if members is None:
+            self.dropped += 1
+            logging.warning(
+                "%s: sample %s dropped: its faces cannot be blurred", index.path, index.key(sample)
+            )
+            return
+        uid = uid_arrays.to_hex(uids[sample : sample + 1])[0].as_py()
+        self._tar().write(f"{uid}-{copy}", members)
+        self.treated += 1
+        self._wrote(1)
+
+    def _wrote(self, samples: int) -> None:
+        self.written += samples
+        if self._open is not None and self._open.samples == self._size:
+            self.close()
 
     def _tar(self) -> ShardWriter:
         if self._open is None:
-            self._file = (self._out / f"{self.shards:08d}.tar").open("wb", 0)
+            self._file = (self._out / SHARD_FORMAT.format(self.shards)).open("wb", 0)
             self._open = ShardWriter(self._file)
         return self._open
 
@@ -118,7 +173,10 @@ class _Shards:
             return
         self._open.close()
         self._file.close()
-        write_json(self._out / f"{self.shards:08d}_stats.json", {"successes": self._open.samples})
+        stats = self._out / STATS_FORMAT.format(self.shards)
+        write_json(stats, {"successes": self._open.samples})
+        self.deliver(self._out / SHARD_FORMAT.format(self.shards))
+        self.deliver(stats)
         self.shards += 1
         self._open = None
 

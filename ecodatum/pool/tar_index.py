@@ -61,6 +61,11 @@ class ShardIndex:
         start = (int(self.header[number]) + 1) * BLOCK
         return self.flat[start : start + int(self.size[number])]
 
+    def members(self, sample: int) -> dict[str, bytes]:
+        """Return the members of a sample by extension, in the tar's order."""
+        few = range(int(self.first[sample]), int(self.first[sample + 1]))
+        return {self.kinds[self.kind[number]]: bytes(self.member(number)) for number in few}
+
     def key(self, sample: int) -> str:
         """Return the name of a sample, without extension."""
         name = (

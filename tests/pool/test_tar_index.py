@@ -26,16 +26,7 @@ def _tar(path: Path, members: list[tuple[str, bytes]], form: int = tarfile.USTAR
 
 def _samples(path: Path) -> list[Sample]:
     index = ShardReader().index(path)
-    return [
-        Sample(
-            index.key(sample),
-            {
-                index.kinds[index.kind[member]]: bytes(index.member(member))
-                for member in range(index.first[sample], index.first[sample + 1])
-            },
-        )
-        for sample in range(index.samples)
-    ]
+    return [Sample(index.key(sample), index.members(sample)) for sample in range(index.samples)]
 
 
 def test_the_peers_shards_are_read_as_a_tar_reader_reads_them(reference: Path) -> None:

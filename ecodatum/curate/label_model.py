@@ -104,14 +104,15 @@ def _descend(joint: npt.NDArray[np.float32], settings: LabelModelSettings) -> np
         start = torch.from_numpy(first)
         mu = start * draw
         slope = torch.zeros(size, size)
+        flat = slope.view(-1)
         step: torch.Tensor | None = None
         for _ in range(settings.epochs):
             half = mu * _PRIOR
             residual = (o - half @ mu.t()).view(-1).index_select(0, pairs)
-            slope.view(-1).index_copy_(0, pairs, _norm_squared_slope(residual).neg_())
-            marginal = _norm_squared_slope(half.sum(1).sub_(diagonal)).mul_(_PRIOR)
-            pull = _norm_squared_slope((mu - start).mul_(l2)).mul_(l2)
-            gradient = pull.add_(marginal[:, None]).add_(slope.t() @ half).add_((slope @ mu).mul_(_PRIOR))
+            flat.index_copy_(0, pairs, _norm_squared_slope(residual, -1))
+            marginal = _norm_squared_slope(half.sum(1).sub_(diagonal), _PRIOR)
+            gradient = _norm_squared_slope((mu - start).mul_(l2), 1).mul_(l2)
+            gradient.add_(marginal[:, None]).add_(slope.t() @ half).add_((slope @ mu).mul_(_PRIOR))
             gradient.add_(mu, alpha=l2)
             step = gradient if step is None else step.mul_(_MOMENTUM).add_(gradient)
             mu.add_(step, alpha=-rate)
@@ -129,10 +130,12 @@ def _first_guess(joint: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return guess
 
 
-def _norm_squared_slope(values: "torch.Tensor") -> "torch.Tensor":
-    """Return the slope of ‖values‖² as autograd finds it, through the norm; changes `values`."""
+def _norm_squared_slope(values: "torch.Tensor", factor: float) -> "torch.Tensor":
+    """Return `factor`, ± a power of two, times the slope of ‖values‖² as autograd finds it: by the norm.
+
+    Changes `values`.
+    """
     import torch
 
-    norm = torch.linalg.vector_norm(values)
-    norm = norm + (norm == 0)
-    return values.div_(norm).mul_(norm * 2)
+    norm = torch.linalg.vector_norm(values).item()
+    return values.div_(norm or 1.0).mul_(2 * factor * norm)

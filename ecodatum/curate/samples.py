@@ -1,0 +1,73 @@
+"""Samples of scores: a seeded draw from all parts, or the rows of given uids, stored like a part's scores."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ecodatum.curate.labels import Labels
+from ecodatum.curate.scores import PartScores
+from ecodatum.curate.voting import load_columns
+from ecodatum.pool.uids import UidArray, UidIndex
+
+
+def draw_scores(parts: Sequence[PartScores], names: Sequence[str], size: int, seed: int) -> pa.Table:
+    """Return the named score columns of `size` rows drawn from the parts, or of all rows if they are fewer.
+
+    Each part gives its share of them; memory is a part's columns and the draw.
+    """
+    rng = np.random.default_rng(seed)
+    ends = np.cumsum([0, *(part.rows for part in parts)])
+    wanted = np.diff(np.rint(ends * min(1.0, size / max(int(ends[-1]), 1))).astype(np.int64))
+    drawn = [
+        _take(part, names, np.sort(rng.permutation(part.rows)[:count]))
+        for part, count in zip(parts, wanted, strict=True)
+    ]
+    return pa.concat_tables(drawn).combine_chunks()
+
+
+def labelled_scores(
+    parts: Iterable[tuple[UidArray, PartScores]], names: Sequence[str], labels: Labels
+) -> tuple[pa.Table, Labels]:
+    """Return the named score columns of the labelled samples that are in the parts, and their labels.
+
+    The first of several rows with one uid counts.
+    """
+    index, found, order = UidIndex(labels.uids), [], []
+    known = np.zeros(len(labels.uids), bool)
+    for uids, scores in parts:
+        start, stop = index.runs(uids)
+        rows = np.flatnonzero(start < stop)
+        places, first = np.unique(start[rows], return_index=True)
+        new = ~known[places]
+        known[places] = True
+        found.append(_take(scores, names, rows[first[new]]))
+        order.append(places[new])
+    table = pa.concat_tables(found).combine_chunks()
+    return table, labels.take(np.concatenate(order))
+
+
+def store_scores(table: pa.Table, folder: Path) -> PartScores:
+    """Write a table of score columns, `<operator>.<column>`, to a new folder, a file an operator."""
+    folder.mkdir(parents=True)
+    operators = {name.partition(".")[0] for name in table.column_names}
+    for operator in operators:
+        names = [name for name in table.column_names if name.startswith(f"{operator}.")]
+        own = table.select(names).rename_columns([name.partition(".")[2] for name in names])
+        pq.write_table(own, folder / f"{operator}.parquet", compression="zstd")
+    return stored_scores(folder)
+
+
+def stored_scores(folder: Path) -> PartScores:
+    """Return the scores that `store_scores` wrote."""
+    files = {path.stem: path for path in sorted(folder.glob("*.parquet"))}
+    rows = {int(pq.read_metadata(path).num_rows) for path in files.values()}
+    return PartScores(max(rows), files)
+
+
+def _take(part: PartScores, names: Sequence[str], rows: npt.NDArray[np.int64]) -> pa.Table:
+    columns = load_columns(part, names)
+    return pa.table({name: column.take(pa.array(rows)) for name, column in columns.items()})

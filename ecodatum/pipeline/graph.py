@@ -57,10 +57,10 @@ class Graph:
         return self.work / self.experiment.name
 
 
-def build_graph(experiment: Experiment, work: Path, *, device: str = "auto") -> Graph:
+def build_graph(experiment: Experiment, work: Path, *, device: str | Placement = "auto") -> Graph:
     """Return the graph of an experiment; unpacks what is packed, and runs nothing.
 
-    device: by default what the experiment was last sent to a cluster for, else what is here.
+    device: where it runs; `auto` is what it was last sent to a cluster for, else what is here.
     Raises ConfigError or PoolError for all that can be known to be wrong beforehand.
     """
     work = work.expanduser().resolve()

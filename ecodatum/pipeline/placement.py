@@ -20,10 +20,12 @@ class Placement:
         write_json(folder / "placement.json", asdict(self))
 
     @classmethod
-    def of(cls, folder: Path, device: str) -> Self:
-        """Return the remembered placement of the experiment in `folder`, or, unless `auto`, the device's."""
+    def of(cls, folder: Path, device: "str | Self") -> Self:
+        """Return the placement that is given; of `auto`, what the experiment in `folder` remembers."""
+        if isinstance(device, cls):
+            return device
         if device != "auto":
-            return cls(device)
+            return cls(str(device))
         try:
             return cls(**json.loads((folder / "placement.json").read_text(encoding="utf-8")))
         except FileNotFoundError:

@@ -128,6 +128,21 @@ def _under_way(folder: Path, *, alone: bool) -> dict[str, str]:
     return under_way
 
 
+def cancel_all(folder: Path) -> int:
+    """Cancel what the experiment in `folder` has in the queue, and return how many tasks that were."""
+    queue = slurm.queue()
+    if queue is None:
+        raise RunError("Slurm cannot be asked", where="squeue", todo="is the controller up? (scontrol ping)")
+    count = 0
+    for array in (array for submission in read_submissions(folder) for array in submission.arrays):
+        tasks = [task for task, queued in queue.items() if queued.mark == array.mark]
+        if tasks:
+            array.cancel()
+            slurm.cancel(task.partition("_")[0] for task in tasks)
+            count += len(tasks)
+    return count
+
+
 def _cancel_forgotten(array: Array, queue: Mapping[str, slurm.Queued]) -> None:
     """Cancel what a driver submitted that died before it could write it down: its tasks lack their units."""
     slurm.cancel(task.partition("_")[0] for task, queued in queue.items() if queued.mark == array.mark)

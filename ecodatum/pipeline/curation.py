@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ecodatum.curate.deduplication_steps import SemanticDuplicates
 from ecodatum.curate.recipe import Recipe
 from ecodatum.errors import ConfigError
 from ecodatum.fingerprint import file_fingerprint, fingerprint
@@ -14,7 +15,6 @@ from ecodatum.pipeline.curation_jobs import (
     Calibrate,
     Fit,
     OperatorSpec,
-    PartFiles,
     Score,
     SelectByRank,
     SelectByRules,
@@ -22,12 +22,14 @@ from ecodatum.pipeline.curation_jobs import (
     Vote,
     votes_identity,
 )
+from ecodatum.pipeline.deduplication_jobs import Deduplicate, deduplicated
 from ecodatum.pipeline.experiment import Filter
+from ecodatum.pipeline.part_files import PartFiles
 from ecodatum.pipeline.units import Job, Output, Unit
 from ecodatum.pool.pool import Part, Pool
 
 #: Raise a stage's number when its result changes for the same input.
-VERSIONS = {"score": 1, "calibrate": 1, "vote": 1, "fit": 2, "select": 1}
+VERSIONS = {"score": 1, "calibrate": 1, "deduplicate": 1, "vote": 1, "fit": 2, "select": 1}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Scored:
 
 @dataclass
 class Curation:
-    """The units of curation in the order of their stages, and each filter's subset and label model."""
+    """The units of curation in the order of their stages, and what each filter gets from them."""
 
     pool: Pool
     work: Path
@@ -49,6 +51,7 @@ class Curation:
     units: list[Unit] = field(default_factory=list)
     subsets: dict[str, Output] = field(default_factory=dict)
     models: dict[str, Output] = field(default_factory=dict)
+    deduplications: dict[str, Output] = field(default_factory=dict)
     _scores: dict[tuple[str, str], Output] = field(default_factory=dict)
 
     def plan(self, filters: Sequence[Filter]) -> None:
@@ -89,7 +92,16 @@ class Curation:
             self._scores[mark, part.name] = output
             outputs.append(output)
         job = Score(part, {mark: item.spec for mark, item in members.items()}, self.device)
-        self._add("score", f"{name}-{part.name}", tuple(outputs), job, size=part.rows, of="rows")
+        resources = "score_gpu" if name.endswith("-gpu") else ""
+        self._add(
+            "score",
+            f"{name}-{part.name}",
+            tuple(outputs),
+            job,
+            size=part.rows,
+            of="rows",
+            resources=resources,
+        )
 
     def _parts(
         self, operators: Mapping[str, Scored]
@@ -127,10 +139,37 @@ class Curation:
         self._add("calibrate", name, (output,), Calibrate(recipe, parts), inputs)
         return output
 
+    def _plan_deduplication(
+        self, name: str, recipe: Recipe, operators: Mapping[str, Scored], parts: tuple[PartFiles, ...]
+    ) -> tuple[tuple[PartFiles, ...], tuple[Output, ...]]:
+        """Return the parts as deduplication leaves them, and its output, which the same steps share.
+
+        It depends on the operators that the steps read, and on no other.
+        """
+        if not recipe.deduplicate:
+            return parts, ()
+        keys = {score.partition(".")[0] for score in recipe.deduplication_scores()}
+        read = {key: operators[key] for key in sorted(keys)}
+        scored, needs = self._parts(read)
+        inputs = tuple(output for need in needs for output in need)
+        job = Deduplicate(recipe.deduplicate, scored)
+        marks = [self.pool.fingerprint, *(o.fingerprint for o in inputs)]
+        if any(isinstance(step, SemanticDuplicates) for step in recipe.deduplicate):
+            marks += [part.embeddings_fingerprint for part in self.pool.parts]
+        whole = self._fingerprint("deduplicate", [_keys(read), job.parameters(), marks])
+        output = Output(self.work / "deduplicated" / whole, whole)
+        if output not in self.deduplications.values():
+            size = self.pool.rows * len(recipe.deduplicate)
+            self._add("deduplicate", name, (output,), job, inputs, size, "rows")
+        self.deduplications[name] = output
+        return deduplicated(parts, output.path), (output,)
+
     def _plan_rules(self, name: str, recipe: Recipe, operators: Mapping[str, Scored]) -> None:
         parts, needs = self._parts(operators)
         thresholds = self._plan_calibration(name, recipe, operators, parts, needs)
-        inputs = tuple(output for need in needs for output in need) + ((thresholds,) if thresholds else ())
+        parts, unique = self._plan_deduplication(name, recipe, operators, parts)
+        extra = (thresholds,) if thresholds else ()
+        inputs = (*(output for need in needs for output in need), *extra, *unique)
         job = SelectByRules(recipe, parts, thresholds.path if thresholds else None)
         identity = [_keys(operators), votes_identity(recipe)]
         depends = [self.pool.fingerprint, identity, [o.fingerprint for o in inputs]]
@@ -139,7 +178,8 @@ class Curation:
     def _plan_ensemble(self, name: str, recipe: Recipe, operators: Mapping[str, Scored]) -> None:
         parts, needs = self._parts(operators)
         thresholds = self._plan_calibration(name, recipe, operators, parts, needs)
-        extra = (thresholds,) if thresholds else ()
+        parts, unique = self._plan_deduplication(name, recipe, operators, parts)
+        extra = ((thresholds,) if thresholds else ()) + unique
         votes = []
         for part, need in zip(parts, needs, strict=True):
             inputs = (*need, *extra)
@@ -181,9 +221,10 @@ class Curation:
         needs: tuple[Output, ...] = (),
         size: int = 1,
         of: str = "",
+        resources: str = "",
     ) -> None:
         log = self.logs / stage / f"{name}.log"
-        self.units.append(Unit(stage, name, outputs, job, needs, size, of, log=log))
+        self.units.append(Unit(stage, name, outputs, job, needs, size, of, log=log, resources=resources))
 
     def _folder(self, name: str) -> Path:
         return self.work / "filters" / name
@@ -205,7 +246,7 @@ def _operators(recipe: Recipe) -> dict[str, Scored]:
         parameters = {name: value for name, value in given.items() if name != "operator"}
         spec = OperatorSpec(str(given.get("operator", key)), parameters)
         found[key] = Scored(spec, create(spec.name, parameters, where=recipe.name))
-    for score in recipe.scores():
+    for score in (*recipe.scores(), *recipe.deduplication_scores()):
         key, _, column = score.partition(".")
         known = [c.name for c in found[key].operator.columns]
         if column not in known:

@@ -16,15 +16,16 @@ from ecodatum.curate.calibration import calibrate, calibrated
 from ecodatum.curate.diagnostics import diagnose
 from ecodatum.curate.histogram import Histogram, lf_summary
 from ecodatum.curate.recipe import Recipe, Share
-from ecodatum.curate.scores import PartScores, as_numbers
+from ecodatum.curate.scores import as_numbers
 from ecodatum.curate.selection import NO_CANDIDATE, Ranked, find_cut, select, size_to_keep
 from ecodatum.curate.voting import load_columns, passes, vote_patterns
 from ecodatum.errors import RunError
 from ecodatum.files import write_json
 from ecodatum.operators.operator import create
+from ecodatum.pipeline.part_files import PartFiles
 from ecodatum.pipeline.units import Progress
 from ecodatum.pool import uids as uid_arrays
-from ecodatum.pool.pool import Part, read_columns
+from ecodatum.pool.pool import Part
 from ecodatum.pool.subsets import read_subset, write_subset
 from ecodatum.pool.uids import UidArray
 
@@ -37,23 +38,6 @@ class OperatorSpec:
 
     name: str
     parameters: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class PartFiles:
-    """A part of the pool with its score files, by the operator's key in the recipe."""
-
-    part: Part
-    files: Mapping[str, Path]
-
-    def scores(self) -> PartScores:
-        """Return the part's scores."""
-        return PartScores(self.part.rows, self.files)
-
-    def uids(self) -> UidArray:
-        """Return the part's uids in the order of its rows."""
-        batches = [uid_arrays.from_hex(batch.column(0)) for batch in read_columns(self.part, ["uid"])]
-        return np.concatenate([np.empty(0, uid_arrays.UID), *batches])
 
 
 @dataclass(frozen=True)
@@ -75,8 +59,13 @@ class Score:
         return dict(score(self.part, operators, files, device=self.device, progress=progress))
 
     def parameters(self) -> dict[str, Any]:
-        """Name the part and the operators."""
-        return {"part": self.part.name, "operators": {k: asdict(v) for k, v in self.operators.items()}}
+        """Name the part, the operators, and the sha256 of the files that these use."""
+        assets = {key: create(spec.name, spec.parameters).checksums() for key, spec in self.operators.items()}
+        return {
+            "part": self.part.name,
+            "operators": {k: asdict(v) for k, v in self.operators.items()},
+            "assets": {key: sums for key, sums in assets.items() if sums},
+        }
 
 
 @dataclass(frozen=True)
@@ -118,11 +107,11 @@ class Vote:
     thresholds: Path | None
 
     def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
-        """Write the pattern of each row, and their histogram without the rows that a rule dropped."""
+        """Write the pattern of each row, and their histogram without the rows that are no candidates."""
         recipe, rows = calibrated_recipe(self.recipe, self.thresholds), self.part.part.rows
         columns = load_columns(self.part.scores(), recipe.scores())
         patterns = vote_patterns(recipe, columns, rows)
-        candidates = passes(recipe.rules, columns, rows)
+        candidates = passes(recipe.rules, columns, rows) & self.part.survive()
         patterns[~candidates] = NO_CANDIDATE
         histogram = Histogram.of(patterns[candidates])
         outputs[""].mkdir()
@@ -156,7 +145,7 @@ class Fit:
         names = [function.name for function in self.recipe.labelling_functions]
         histogram = Histogram.merged(_read_histogram(folder) for folder in self.votes)
         if histogram.total == 0:
-            raise RunError("no sample passes the rules", todo="loosen the rules")
+            raise RunError("no sample is left by the rules and deduplication", todo="loosen the rules")
         fitted = fit(histogram, len(names), self.recipe.label_model)
         summary = lf_summary(histogram, names).assign(weight=fitted.weights)
         outputs[""].mkdir()
@@ -194,7 +183,7 @@ def read_diagnostics(model: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SelectByRules:
-    """Keep the rows that pass every rule."""
+    """Keep the rows that pass every rule, of those that deduplication left."""
 
     recipe: Recipe
     parts: tuple[PartFiles, ...]
@@ -206,7 +195,7 @@ class SelectByRules:
         for part in self.parts:
             rows = part.part.rows
             mask = passes(recipe.rules, load_columns(part.scores(), recipe.scores()), rows)
-            kept.append(part.uids()[mask])
+            kept.append(part.uids()[mask & part.survive()])
             progress(rows)
         return _finish(np.concatenate(kept), outputs[""], sum(p.part.rows for p in self.parts))
 

@@ -20,7 +20,11 @@ RECIPE = {
         "image_quality": {},
         "caption": {},
         "clip": {"flips": ["none", "vertical"]},
+        "perceptual_hash": {},
     },
+    "deduplicate": [
+        {"name": "images", "hash": "perceptual_hash.phash", "within": 4, "keep_best": "clip.similarity"}
+    ],
     "labelling_functions": [
         {"name": "clip", "score": "clip.similarity", "boundary": {"top": 0.5}, "margin": 0.01},
         {"name": "vclip", "score": "clip.vclip_similarity", "boundary": {"top": 0.4}, "margin": 0.01},

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import MakePool, write_pool
 from tests.pipeline.small_experiment import write_experiment
 
-STAGES = ("score", "calibrate", "vote", "fit", "select", "reshard", "train", "evaluate")
+STAGES = ("score", "calibrate", "deduplicate", "vote", "fit", "select", "reshard", "train", "evaluate")
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:

@@ -65,7 +65,7 @@ def curate_pool(
     model = curation.models.get(loaded.name)
     summary = read_lf_summary(model.path) if model else None
     found = read_diagnostics(model.path) if model else None
-    notes = (*doubtful(curation.units), *_notes(counts))
+    notes = (*doubtful(curation.units), *duplicates(curation.units), *_notes(counts))
     return Curated(counts["rows"], counts["kept"], summary, found, notes)
 
 
@@ -88,6 +88,17 @@ def doubtful(units: Sequence[Unit]) -> list[str]:
         f"[yellow]warning:[/yellow] {escape(f'{unit.name}: {message}')}"
         for unit in fitted
         for message in unit.output.read()["counts"]["warnings"]
+    ]
+
+
+def duplicates(units: Sequence[Unit]) -> list[str]:
+    """Tell what each step of deduplication removed, a line each."""
+    return [
+        f"{step['step']}: {step['removed']:,} of {step['candidates']:,} removed"
+        + (f" ({step['groups']:,} groups)" if step["groups"] else "")
+        for unit in units
+        if unit.stage == "deduplicate"
+        for step in unit.output.read()["counts"]["steps"]
     ]
 
 

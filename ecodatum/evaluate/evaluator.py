@@ -22,7 +22,7 @@ def evaluate(
     *,
     batch_size: int = 64,
     device: str = "auto",
-    workers: int = 2,
+    workers: int | None = None,
     precision: str = "fp32",
     threads: int | None = None,
     on_result: Callable[[Result], None] | None = None,
@@ -30,9 +30,9 @@ def evaluate(
     """Score `checkpoint` on `tasks`, and write `out/eval_results.jsonl` as DataComp's evaluate.py does.
 
     `model` is a name of open_clip's or a JSON config; `evalsets` the folder of all sets; `workers` are
-    decoding threads, `threads` torch's on the CPU (None: its own choice); `on_result` is called with each
-    new line. Returns the lines, in the tasks' order. Results that are there already, from the same
-    checkpoint and the same data, are not computed again.
+    decoding threads (None: one a core), `threads` torch's on the CPU (None: its own choice); `on_result`
+    is called with each new line. Returns the lines, in the tasks' order. Results that are there already,
+    from the same checkpoint and the same data, are not computed again.
 
     Raises AssetError when the checkpoint cannot be used. When sets are missing or damaged, the other tasks
     are finished first; then raises RunError that names them. Source: DataComp evaluate.py.
@@ -44,21 +44,22 @@ def evaluate(
     record = Record.of(out, checkpoint, name, precision)
     record.open()
     failures: dict[str, str] = {}
-    waiting: list[Task] = []
+    waiting: list[tuple[Task, str]] = []
     for task in tasks:
         with _noting(failures, task):
-            if not record.has(task, data_fingerprint(task, evalsets / task.data)):
-                waiting.append(task)
+            mark = data_fingerprint(task, evalsets / task.data)
+            if not record.has(task, mark):
+                waiting.append((task, mark))
     if waiting:
         with clip_models.cpu_threads(threads if device == "cpu" else None):
             loaded = clip_models.load(name, checkpoint, device=device, precision=precision)
             encoder = Encoder(*loaded, device=device, batch_size=batch_size, workers=workers)
-            folders = Counter(evalsets / task.data for task in waiting)
+            folders = Counter(evalsets / task.data for task, _ in waiting)
             images = ImageFeatures(encoder, frozenset(f for f, users in folders.items() if users > 1))
-            for task in waiting:
+            for task, mark in waiting:
                 with _noting(failures, task):
                     metrics = score(task, evalsets / task.data, encoder, images)
-                    result = record.add(task, metrics, data_fingerprint(task, evalsets / task.data))
+                    result = record.add(task, metrics, mark)
                     if on_result is not None:
                         on_result(result)
     _raise_failures(failures, len(tasks), evalsets)

@@ -9,10 +9,12 @@ import yaml
 from rich.markup import escape
 
 from ecodatum import __version__
-from ecodatum.cli import datacomp
+from ecodatum.cli import assets, datacomp
 from ecodatum.cli.centroids import centroids
 from ecodatum.cli.console import StageProgress, err, out, table
+from ecodatum.cli.jobs import cancel, logs, retry, status
 from ecodatum.cli.train import train
+from ecodatum.cli.tune import tune
 from ecodatum.errors import ConfigError, EcoDatumError
 
 if TYPE_CHECKING:
@@ -27,14 +29,23 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+app.add_typer(assets.app, name="assets")
 app.add_typer(datacomp.app, name="datacomp")
 app.command()(train)
 app.command()(centroids)
+app.command()(tune)
+app.command()(status)
+app.command()(logs)
+app.command()(cancel)
+app.command()(retry)
 
 Work = Annotated[Path, typer.Option(help="Folder for everything that is made; shared by all experiments.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes at a time on this machine.")]
 Seeds = Annotated[str | None, typer.Option(help="Seeds to run, such as 0,1,2; by default the experiment's.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
+Cluster = Annotated[
+    str | None, typer.Option(help="A cluster profile's YAML file, or its name in slurm/.", show_default=False)
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Set a value of the recipe: KEY=VALUE, such as rules.0.at_least=0.28."),
@@ -79,15 +90,24 @@ def run(
     wandb: Annotated[
         str | None, typer.Option(help="offline, online or off; by default the experiment's.")
     ] = None,
+    cluster: Cluster = None,
+    watch: Annotated[bool, typer.Option("--watch", help="With --cluster: wait for the end.")] = False,
 ) -> None:
     """Run an experiment: curate, train, evaluate, and print its leaderboard.
 
-    What is done already is not done again; interrupted at any moment, the same command goes on.
+    What is done already is not done again; interrupted at any moment, the same command goes on. With
+    --cluster all is submitted to Slurm at once, and the command returns; see `status`, `logs`, `cancel`.
 
-    Example: `ecodatum run experiments/nano.yaml --seeds 0,1,2`
+    Example: `ecodatum run experiments/nano.yaml --seeds 0,1,2 --cluster slurm/generic.yaml`
     """
+    if cluster is not None:
+        _run_on(cluster, experiment, work, seeds=_seeds(seeds), device=device, wandb=wandb, watch=watch)
+        return
+    if watch:
+        raise ConfigError("is for --cluster", where="--watch")
     from ecodatum.cli.curation import doubtful, unscored
     from ecodatum.pipeline.graph import STAGES, build_graph
+    from ecodatum.pipeline.ledger import write_units
     from ecodatum.pipeline.run import run_stages
     from ecodatum.report.tracking import STAGE, tracking_units
 
@@ -96,13 +116,14 @@ def run(
         graph = build_graph(loaded, work, device=device)
     units = (*graph.units, *tracking_units(graph))
     todo = [unit for unit in units if not unit.done()]
+    write_units(graph.folder, units)
     err.print(f"{loaded.name}: {len(units)} units, {len(units) - len(todo)} done before, {len(todo)} to run")
     if not todo:
         err.print("nothing to do: everything is done already")
     try:
         run_stages(units, STAGES, jobs=jobs, folder=graph.folder, reporter=StageProgress())
     finally:  # samples without a score may be why a stage failed
-        for line in unscored(todo):
+        for line in (*unscored(todo), *doubtful(todo)):
             err.print(line)
     try:
         run_stages(units, (STAGE,), jobs=jobs, folder=graph.folder, reporter=StageProgress())
@@ -117,11 +138,19 @@ def plan(
     seeds: Seeds = None,
     device: Device = "auto",
     units: Annotated[bool, typer.Option("--units", help="List every unit, not only the stages.")] = False,
+    cluster: Cluster = None,
 ) -> None:
     """Show what an experiment would run, and what is done already. Runs nothing.
 
+    With --cluster: tasks, GPU hours and disk, before anything is submitted.
+
     Example: `ecodatum plan experiments/nano.yaml --units`
     """
+    if cluster is not None:
+        from ecodatum.cli.jobs import cost_table
+
+        out.print(table(cost_table(experiment, work, cluster, _seeds(seeds))))
+        return
     from ecodatum.cli.plan import stage_table, unit_table
     from ecodatum.pipeline.graph import build_graph
     from ecodatum.report.tracking import tracking_units
@@ -158,7 +187,7 @@ def curate(
     if out_file.is_dir() or not out_file.name:
         raise ConfigError("is a folder, not a file", where=f"--out {out_file}", todo="such as subset.npy")
     done = curate_pool(
-        recipe, pool, out_file, work=work, jobs=jobs, device=device, overrides=_changes(changes)
+        recipe, pool, out_file, work=work, jobs=jobs, device=device, overrides=changes_of(changes)
     )
     if done.summary is not None:
         out.print(table(lf_table(done.summary), title="Labelling functions"))
@@ -184,6 +213,25 @@ def table_command(
     from ecodatum.pipeline.graph import build_graph
 
     _show_leaderboard(build_graph(_experiment(experiment, seeds, None), work, device=device))
+
+
+def _run_on(
+    cluster: str,
+    experiment: str,
+    work: Path,
+    *,
+    seeds: tuple[int, ...] | None,
+    device: str,
+    wandb: str | None,
+    watch: bool,
+) -> None:
+    from ecodatum.cli.jobs import submit_experiment
+
+    if device != "auto":
+        raise ConfigError("the cluster profile says it: `device`", where="--device", todo="leave it out")
+    graph = submit_experiment(experiment, work, cluster, seeds=seeds, wandb=wandb, watch=watch)
+    if watch:
+        _show_leaderboard(graph)
 
 
 def _show_leaderboard(graph: "Graph") -> None:
@@ -213,7 +261,8 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
         ) from None
 
 
-def _changes(changes: list[str] | None) -> dict[str, Any]:
+def changes_of(changes: list[str] | None) -> dict[str, Any]:
+    """Parse `--set KEY=VALUE`, the values as YAML; raises ConfigError."""
     found = {}
     for change in changes or []:
         key, equals, value = change.partition("=")

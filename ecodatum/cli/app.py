@@ -12,8 +12,9 @@ from ecodatum import __version__
 from ecodatum.cli import assets, datacomp
 from ecodatum.cli.centroids import centroids
 from ecodatum.cli.console import StageProgress, err, out, table
-from ecodatum.cli.jobs import cancel, logs, retry, status
 from ecodatum.cli.evaluate import evaluate
+from ecodatum.cli.jobs import cancel, logs, retry, status
+from ecodatum.cli.reshard import reshard
 from ecodatum.cli.train import train
 from ecodatum.cli.tune import tune
 from ecodatum.errors import ConfigError, EcoDatumError
@@ -32,6 +33,7 @@ app = typer.Typer(
 
 app.add_typer(assets.app, name="assets")
 app.add_typer(datacomp.app, name="datacomp")
+app.command()(reshard)
 app.command()(train)
 app.command()(evaluate)
 app.command()(centroids)

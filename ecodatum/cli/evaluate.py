@@ -80,10 +80,14 @@ def evaluate(
                 batch_size=batch_size,
                 device=device,
                 workers=workers,
+                threads=threads,
                 precision=precision,
                 on_result=tell,
             )
-    rows = [(line["dataset"], line["metrics"]["main_metric"]) for line in results]
-    shown = pd.DataFrame(rows, columns=["Task", "Score"], dtype=object)
-    out.print(table(shown.assign(Score=[float("nan") if s is None else float(s) for s in shown["Score"]])))
+    scores = [line["metrics"]["main_metric"] for line in results]
+    shown = {
+        "Task": [line["dataset"] for line in results],
+        "Score": ["–" if s is None else s for s in scores],
+    }
+    out.print(table(pd.DataFrame(shown, dtype=object)))
     err.print(f"{len(results) - finished} were there already; written: {out_folder / 'eval_results.jsonl'}")

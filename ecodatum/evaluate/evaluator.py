@@ -1,6 +1,7 @@
 """Evaluates a checkpoint on a list of tasks: the model is loaded once, each result kept as it comes."""
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,8 +31,8 @@ def evaluate(
     """Score `checkpoint` on `tasks`, and write `out/eval_results.jsonl` as DataComp's evaluate.py does.
 
     `model` is a name of open_clip's or a JSON config; `evalsets` the folder of all sets; `workers` are
-    decoding threads (None: one a core), `threads` torch's on the CPU (None: its own choice); `on_result`
-    is called with each new line. Returns the lines, in the tasks' order. Results that are there already,
+    decoding threads (None: one a core), `threads` torch's on the CPU (None: half of the cores, since
+    torch's threads and the decoding ones slow each other down on the same core); `on_result` is called with each new line. Returns the lines, in the tasks' order. Results that are there already,
     from the same checkpoint and the same data, are not computed again.
 
     Raises AssetError when the checkpoint cannot be used. When sets are missing or damaged, the other tasks
@@ -51,6 +52,7 @@ def evaluate(
             if not record.has(task, mark):
                 waiting.append((task, mark))
     if waiting:
+        threads = threads or max(1, len(os.sched_getaffinity(0)) // 2)
         with clip_models.cpu_threads(threads if device == "cpu" else None):
             loaded = clip_models.load(name, checkpoint, device=device, precision=precision)
             encoder = Encoder(*loaded, device=device, batch_size=batch_size, workers=workers)

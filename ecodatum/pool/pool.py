@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from ecodatum.errors import PoolError
 from ecodatum.fingerprint import file_fingerprint, fingerprint
+from ecodatum.pool.location import is_remote
 
 _READERS = 16
 
@@ -128,7 +129,7 @@ def _name(file: Path, folder: Path) -> str:
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path.open("rb") if is_remote(path) else path)
     except (pa.ArrowException, OSError) as error:
         raise PoolError(
             f"cannot be read as parquet: {error}", where=path, todo="fetch this metadata file again"

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,14 +31,14 @@ META: Final = "meta.json"
 class Resharded:
     """What a reshard did: samples read, samples written (copies counted), shards written.
 
-    treated: samples whose faces were blurred or whose boxes were injected; dropped: those with faces that
-    could not be decoded, and so not be blurred. Copies are counted.
+    blurred: samples whose faces were blurred; dropped: those with faces that could not be decoded, and so
+    not be blurred. Of those two no copies are counted.
     """
 
     processed: int
     written: int
     shards: int
-    treated: int = 0
+    blurred: int = 0
     dropped: int = 0
 
 
@@ -76,25 +76,22 @@ def reshard(
         if progress:
             progress(index.samples)
     writer.close()
-    done = Resharded(processed, writer.written, writer.shards, writer.treated, writer.dropped)
-    write_meta(out, [done], shard_size)
+    done = Resharded(processed, writer.written, writer.shards, writer.blurred, writer.dropped)
+    write_json(out / META, {"shard_size": str(shard_size), **meta_fields(done)})
     writer.deliver(out / META)
     return done
 
 
-def write_meta(out: Path, parts: Sequence[Resharded], shard_size: int) -> None:
-    """Write `meta.json`: the fields of DataComp's resharder that its `train.py` reads, and the counts."""
-    write_json(
-        out / META,
-        {
-            "output_shard_format": SHARD_FORMAT,
-            "output_shard_stats_format": STATS_FORMAT,
-            "shard_size": str(shard_size),
-            "processed_count": sum(part.processed for part in parts),
-            "output_count": sum(part.written for part in parts),
-            "output_shard_count": sum(part.shards for part in parts),
-        },
-    )
+def meta_fields(done: Resharded) -> dict[str, str | int]:
+    """Return what a `meta.json` tells of a reshard, of it what DataComp's `train.py` reads."""
+    return {
+        "output_shard_format": SHARD_FORMAT,
+        "output_shard_stats_format": STATS_FORMAT,
+        "processed_count": done.processed,
+        "output_count": done.written,
+        "blur_count": done.blurred,
+        "output_shard_count": done.shards,
+    }
 
 
 def _even_size(part: Part, wanted: uid_arrays.UidIndex, most: int) -> int:
@@ -114,7 +111,7 @@ class _Shards:
         self, out: Path, size: int, faces: FaceTreatment | None, deliver: Callable[[Path], None]
     ) -> None:
         self._out, self._size, self._faces, self.deliver = out, size, faces, deliver
-        self.written = self.shards = self.treated = self.dropped = 0
+        self.written = self.shards = self.blurred = self.dropped = 0
         self._open: ShardWriter | None = None
 
     def write(self, index: ShardIndex, uids: UidArray, times: Ints, boxes: FaceBoxes | None) -> None:
@@ -146,14 +143,14 @@ class _Shards:
         assert self._faces is not None
         members = treat(index.members(sample), boxes, self._faces)
         if members is None:
-            self.dropped += 1
+            self.dropped += copy == 0
             logging.warning(
                 "%s: sample %s dropped: its faces cannot be blurred", index.path, index.key(sample)
             )
             return
         uid = uid_arrays.to_hex(uids[sample : sample + 1])[0].as_py()
         self._tar().write(f"{uid}-{copy}", members)
-        self.treated += 1
+        self.blurred += self._faces.blur and copy == 0
         self._wrote(1)
 
     def _wrote(self, samples: int) -> None:

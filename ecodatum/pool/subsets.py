@@ -1,5 +1,6 @@
 """Subsets: the sorted `u8,u8` npy file that DataComp defines."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from ecodatum.errors import PoolError
 from ecodatum.files import replacing
 from ecodatum.pool import uids as uid_arrays
+from ecodatum.pool.location import is_remote
 from ecodatum.pool.uids import UID, UidArray
 
 
@@ -18,12 +20,16 @@ def write_subset(path: Path, uids: UidArray) -> None:
 
 
 def read_subset(path: Path) -> UidArray:
-    """Return the uids of a subset file, memory-mapped; (n,) of dtype `u8,u8`, sorted.
+    """Return the uids of a subset file; (n,) of dtype `u8,u8`, sorted.
 
-    Raises PoolError when the file is missing, is not an npy of that type and shape, or is not sorted.
+    They are memory-mapped where the file is on this machine. Raises PoolError when the file is missing,
+    is not an npy of that type and shape, or is not sorted.
     """
     try:
-        subset: UidArray = np.load(path, mmap_mode="r", allow_pickle=False)
+        if is_remote(path):
+            subset: UidArray = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        else:
+            subset = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise PoolError("no such subset", where=path, todo="make one with `ecodatum curate`") from None
     except (ValueError, OSError, EOFError) as error:

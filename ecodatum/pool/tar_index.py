@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecodatum.errors import PoolError
+from ecodatum.pool.location import is_remote
 from ecodatum.pool.shards import ShardWriter, read_shard
 
 #: Bytes of a tar's block: a header is one block, a member's bytes begin at the next and are padded.
@@ -97,6 +98,8 @@ class ShardReader:
         return _plain_index(path, data) or _rewritten_index(path)
 
     def _read(self, path: Path) -> Blocks:
+        if is_remote(path):
+            return np.frombuffer(path.read_bytes(), np.uint8)
         with path.open("rb", 0) as file:
             size = os.fstat(file.fileno()).st_size
             if size > len(self._memory):

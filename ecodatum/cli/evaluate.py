@@ -35,6 +35,9 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Decoding threads; by default the cores.")
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="The model's threads on the CPU; by default half of the cores.")
+    ] = None,
 ) -> None:
     """Evaluate a checkpoint zero-shot, and write DataComp's eval_results.jsonl.
 

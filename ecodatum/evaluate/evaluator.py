@@ -31,9 +31,10 @@ def evaluate(
     """Score `checkpoint` on `tasks`, and write `out/eval_results.jsonl` as DataComp's evaluate.py does.
 
     `model` is a name of open_clip's or a JSON config; `evalsets` the folder of all sets; `workers` are
-    decoding threads (None: one a core), `threads` torch's on the CPU (None: half of the cores, since
-    torch's threads and the decoding ones slow each other down on the same core); `on_result` is called with each new line. Returns the lines, in the tasks' order. Results that are there already,
-    from the same checkpoint and the same data, are not computed again.
+    decoding threads (None: one a core), `threads` torch's on the CPU (None: half of the cores, since on the
+    same core they and the decoding ones slow each other down); `on_result` is called with each new line.
+    Returns the lines, in the tasks' order. Results that are there already, from the same checkpoint and the
+    same data, are not computed again.
 
     Raises AssetError when the checkpoint cannot be used. When sets are missing or damaged, the other tasks
     are finished first; then raises RunError that names them. Source: DataComp evaluate.py.

@@ -66,10 +66,10 @@ class Grounding(ImageOperator):
     def columns(self) -> tuple[Column, ...]:
         """Of no box, a mean, an area and an aspect are 0."""
         box = pa.list_(pa.float32(), 4)
-        summaries: list[Column] = []
+        by_level: list[Column] = []
         for level in LEVELS:
             above = f"with confidence above {level / 100}"
-            summaries += [
+            by_level += [
                 Column(f"count_{level}", pa.int32(), f"boxes {above}", 0),
                 Column(f"area_{level}", pa.float32(), f"share of the image that boxes {above} cover", 0, 1),
                 Column(f"aspect_{level}", pa.float32(), f"mean shorter / longer side of boxes {above}", 0, 1),
@@ -77,7 +77,7 @@ class Grounding(ImageOperator):
         return (
             Column("max_confidence", pa.float32(), "confidence of the best box", 0, 1),
             Column("mean_confidence", pa.float32(), f"mean confidence of the boxes above {KEPT}", 0, 1),
-            *summaries,
+            *by_level,
             Column("confidences", pa.list_(pa.float32()), f"of the boxes above {KEPT}, in the model's order"),
             Column("boxes", pa.list_(box), "left, top, right, bottom, as shares of width and height"),
         )
@@ -129,7 +129,7 @@ class Grounding(ImageOperator):
                 prompts = [prompt(batch.captions[row] or "") for row in rows]
                 for row, detected in zip(rows, self._detect(images, prompts), strict=True):
                     found[row] = detected
-        return self.scores(_columns(found, missing), fault_where(missing, "no caption"))
+        return self.scores(summaries(found, missing), fault_where(missing, "no caption"))
 
     def _detect(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Iterator["Detections"]:
         """Yield the detections of images of one size."""
@@ -184,7 +184,7 @@ def _corners(boxes: Floats) -> Floats:
     return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
 
 
-def _columns(found: Sequence[Detections], missing: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:
+def summaries(found: Sequence[Detections], missing: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:
     """Return the score columns of the samples."""
     confidences = np.concatenate([one.confidences for one in found])
     boxes = np.concatenate([one.boxes for one in found])

@@ -11,6 +11,7 @@ import pyarrow as pa
 from ecodatum.errors import AssetError
 from ecodatum.operators.assets import find_asset
 from ecodatum.operators.caption import captions
+from ecodatum.operators.fasttext_model import FasttextModel
 from ecodatum.operators.operator import Column, MetadataOperator, Parameters, Scores, fault_where
 
 #: The quantised model comes with a dependency; the full one lies in the assets folder.
@@ -31,7 +32,7 @@ class Language(MetadataOperator):
     """The most likely language of a caption, and how sure the model is."""
 
     name = "language"
-    version = 1
+    version = 2
     parameters_type = LanguageParameters
 
     def __init__(self, parameters: LanguageParameters) -> None:
@@ -66,28 +67,41 @@ class Language(MetadataOperator):
         except (ValueError, MemoryError, RuntimeError) as error:
             raise AssetError(f"not a fastText model: {error}", where=self._path) from error
 
+    @cached_property
+    def _columnar(self) -> FasttextModel | None:
+        return FasttextModel.read(self._path)
+
     def prepare(self, device: str) -> None:
         """Load the model."""
-        _ = self._model
+        _ = self._model, self._columnar
 
     def score(self, batch: pa.RecordBatch) -> Scores:
         """Predict as DataComp does: of all line breaks only LF becomes a space."""
         text = captions(batch)
         missing = text.is_null().to_numpy(zero_copy_only=False)
-        lines = ["" if line is None else line.replace("\n", " ") for line in text.to_pylist()]
-        # One line a call: the binding's call for many lines gives no probabilities.
         if self._lowercase:
-            lines = [line.lower() for line in lines]
-        best = [self._model.predict(line) for line in lines]
-        unsure = np.array([not labels for labels, _ in best], bool)
-        values = {
-            "lang": [labels[0].removeprefix("__label__") if labels else None for labels, _ in best],
-            "lang_score": [chances[0] if chances else None for _, chances in best],
-        }
+            text = pa.array([line and line.lower() for line in text.to_pylist()], text.type)
+        if self._columnar:
+            prediction = self._columnar.predict(text)
+            alone = np.flatnonzero(prediction.undecided & ~missing)
+            lang = np.array(self._columnar.labels.to_pylist(), object)[prediction.labels]
+            score = prediction.probabilities.astype(np.float32)
+        else:
+            alone = np.flatnonzero(~missing)
+            lang, score = np.empty(len(text), object), np.empty(len(text), np.float32)
+        unsure = np.zeros(len(text), bool)
+        for row, line in zip(alone, text.take(pa.array(alone)).to_pylist(), strict=True):
+            labels, chances = self._model.predict(line.replace("\n", " "))
+            unsure[row] = not labels
+            if labels:
+                lang[row], score[row] = labels[0].removeprefix("__label__"), chances[0]
         return self.scores(
-            {name: pa.array(column, mask=missing) for name, column in values.items()},
+            {
+                "lang": pa.array(lang, pa.string(), mask=missing | unsure),
+                "lang_score": pa.array(score, mask=missing | unsure),
+            },
             fault_where(missing, "no caption"),
-            fault_where(unsure & ~missing, "the language model gives no label"),
+            fault_where(unsure, "the language model gives no label"),
         )
 
 

@@ -85,7 +85,7 @@ def doubtful(units: Sequence[Unit]) -> list[str]:
     """Tell what makes the label models of these units doubtful, a line each."""
     fitted = [unit for unit in units if unit.stage == "fit" and unit.done()]
     return [
-        f"[yellow]warning:[/yellow] {escape(f'{unit.name}: {message}')}"
+        warning(f"{unit.name}: {message}")
         for unit in fitted
         for message in unit.output.read()["counts"]["warnings"]
     ]
@@ -100,6 +100,11 @@ def duplicates(units: Sequence[Unit]) -> list[str]:
         if unit.stage == "deduplicate"
         for step in unit.output.read()["counts"]["steps"]
     ]
+
+
+def warning(message: str) -> str:
+    """Return a warning as the console shows it."""
+    return f"[yellow]warning:[/yellow] {escape(message)}"
 
 
 def _notes(counts: Mapping[str, Any]) -> tuple[str, ...]:

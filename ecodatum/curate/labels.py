@@ -81,14 +81,14 @@ def _sorted(uids: UidArray, good: npt.NDArray[np.bool_], file: Path) -> Labels:
     return labels
 
 
-def halves(labels: Labels, seed: int) -> tuple[Labels, Labels]:
-    """Split labels into two halves with the same share of good ones each, by a seeded draw."""
+def first_half(labels: Labels, seed: int) -> npt.NDArray[np.bool_]:
+    """Return one half of the labels, (n,) bool, by a seeded draw; both halves have the same share of good."""
     rng = np.random.default_rng(seed)
     first = np.zeros(len(labels.uids), bool)
     for kind in (False, True):
         rows = rng.permutation(np.flatnonzero(labels.good == kind))
         first[rows[: (len(rows) + 1) // 2]] = True
-    return labels.take(np.flatnonzero(first)), labels.take(np.flatnonzero(~first))
+    return first
 
 
 def csv_lines(rows: Iterable[tuple[str, str, str]]) -> str:

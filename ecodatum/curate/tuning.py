@@ -10,8 +10,9 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from ecodatum.curate.calibration import calibrate, calibrated
+from ecodatum.curate.diagnostics import Doubt, diagnose
 from ecodatum.curate.histogram import Histogram
-from ecodatum.curate.label_model import fit, predict_proba
+from ecodatum.curate.label_model import Fitted, fit, predict_proba
 from ecodatum.curate.order_statistics import top_threshold
 from ecodatum.curate.recipe import Condition, LabellingFunction, Recipe, Threshold, Top
 from ecodatum.curate.scores import PartScores, as_numbers
@@ -156,8 +157,7 @@ class Bench:
         Predicted good: passes the rules, and P(SELECT) > 0.5, which is what Snorkel's `predict` gives.
         """
         count = len(self.recipe.labelling_functions)
-        histogram = Histogram.of(self._patterns(choice, self.sample.columns)[self.sample.candidates])
-        fitted = fit(histogram, count, self.recipe.label_model)
+        histogram, fitted = self._fitted(choice)
         votes = unpack(histogram.patterns, count)
         cast = (votes != ABSTAIN).sum(axis=1)
         differ = (votes == SELECT).any(axis=1) & (votes == REJECT).any(axis=1)
@@ -173,6 +173,15 @@ class Bench:
         a, (overlap, conflict, coverage) = self.alphas, shares
         objective = a.f1 * f1 + a.overlap * overlap - a.conflict * conflict + a.coverage * coverage
         return Measure(objective, f1, precision, recall, overlap, conflict, coverage)
+
+    def doubts(self, choice: Choice) -> tuple[Doubt, ...]:
+        """Return what is doubtful about the label model of a choice."""
+        histogram, fitted = self._fitted(choice)
+        return diagnose(histogram, self.recipe.labelling_functions, fitted).doubts
+
+    def _fitted(self, choice: Choice) -> tuple[Histogram, Fitted]:
+        histogram = Histogram.of(self._patterns(choice, self.sample.columns)[self.sample.candidates])
+        return histogram, fit(histogram, len(self.recipe.labelling_functions), self.recipe.label_model)
 
     def canonical(self, choice: Choice) -> Choice:
         """Return the choice with each function's REJECT region below its SELECT region.

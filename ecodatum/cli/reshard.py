@@ -64,7 +64,6 @@ def reshard(
     if plan.finished:
         out.print(f"{target}: done already")
         return
-    plan.begin()
     run_stages(plan.units, (STAGE,), jobs=jobs, folder=plan.folder, reporter=StageProgress())
     done = plan.join()
     faults = f"; {done.dropped:,} with faces dropped: they cannot be decoded" if done.dropped else ""

@@ -72,10 +72,6 @@ class PoolReshard:
         """Whether `out` holds the whole result; raises ConfigError when it holds anything else."""
         return joining.is_joined(self.out, self.fingerprint)
 
-    def begin(self) -> None:
-        """Note in `out` what it will hold."""
-        joining.begin(self.out, self.fingerprint)
-
     def join(self) -> Resharded:
         """Put together what the units made, all of which are done, and return the counts."""
         parts = [

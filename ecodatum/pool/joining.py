@@ -10,7 +10,7 @@ from ecodatum.errors import ConfigError, PoolError
 from ecodatum.pool.location import copy_file, remove_folder, write_whole
 from ecodatum.pool.resharding import META, SHARD_FORMAT, STATS_FORMAT, Resharded, meta_fields
 
-#: Where the parts lie, below the folder that they will be joined to, and a note of what they are.
+#: Where the parts lie, below the folder that they are joined to, and, once that began, to what.
 PARTS: Final = ".parts"
 _NOTE: Final = "fingerprint"
 SAMPLES: Final = "sample_ids.npy"
@@ -29,7 +29,7 @@ class ReshardedPart:
 def is_joined(out: Path, fingerprint: str) -> bool:
     """Tell whether `out` holds this reshard already, whole.
 
-    Raises ConfigError when it holds, or was begun to hold, anything else.
+    Raises ConfigError when it holds anything else, or a part of it.
     """
     other = ConfigError(
         "holds something else already", where=out, todo="choose a new folder, or remove this one"
@@ -45,19 +45,13 @@ def is_joined(out: Path, fingerprint: str) -> bool:
             raise other
         _require_shards(out, int(meta["output_shard_count"]))
         return True
-    note = out / PARTS / _NOTE
-    if note.exists():
-        if note.read_text() != fingerprint:
+    joining = out / PARTS / _NOTE
+    if joining.exists():
+        if joining.read_text() != fingerprint:
             raise other
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and any(path.name != PARTS for path in out.iterdir()):
         raise other
     return False
-
-
-def begin(out: Path, fingerprint: str) -> None:
-    """Note in `out` what it will hold."""
-    (out / PARTS).mkdir(parents=True, exist_ok=True)
-    write_whole(out / PARTS / _NOTE, fingerprint)
 
 
 def join(
@@ -68,6 +62,7 @@ def join(
     subset: a copy of it is kept as `sample_ids.npy`. fields: what else `meta.json` tells. Interrupted,
     the same call goes on. Raises PoolError when a shard is missing.
     """
+    write_whole(out / PARTS / _NOTE, fingerprint)
     number = 0
     for part in parts:
         for own in range(part.done.shards):

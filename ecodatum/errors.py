@@ -36,5 +36,14 @@ class AssetError(EcoDatumError):
     """A model, weights or a list that is needed is missing or not what it should be."""
 
 
+class MissingAssetError(AssetError):
+    """Declared assets are not there; `where` names them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The assets that are missing."""
+        return tuple((self.where or "").split(", "))
+
+
 class RunError(EcoDatumError):
     """A unit of work failed, or its output cannot be written."""

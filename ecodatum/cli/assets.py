@@ -8,9 +8,10 @@ import typer
 from rich.markup import escape
 
 from ecodatum.cli.console import err, out
-from ecodatum.errors import AssetError, ConfigError
+from ecodatum.errors import AssetError, ConfigError, MissingAssetError
 
 if TYPE_CHECKING:
+    from ecodatum.curate.recipe import Recipe
     from ecodatum.operators.assets import Asset
 
 app = typer.Typer(
@@ -21,10 +22,8 @@ app = typer.Typer(
     " `ECODATUM_ASSET_<NAME>=PATH`: it is used as it is, and its checksum is in every manifest.",
 )
 
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(help="Names or patterns, such as 'in1k_*'; also an operator's name, for all it uses."),
-]
+_NAMES = "Names or patterns, such as 'in1k_*'; an operator, for all it may use"
+Names = Annotated[list[str] | None, typer.Argument(help=f"{_NAMES}.")]
 
 
 @app.command(name="list")
@@ -42,28 +41,75 @@ def list_assets(names: Names = None) -> None:
 
 
 @app.command()
-def fetch(names: Names = None) -> None:
+def fetch(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"{_NAMES}; also a recipe, for all it needs.")
+    ] = None,
+) -> None:
     """Fetch assets, and verify them. An interrupted download goes on where it was.
 
-    Examples: `ecodatum assets fetch lid.176.bin`, `ecodatum assets fetch icc grounding_dino_large`,
+    Examples: `ecodatum assets fetch ecodatum_released`, `ecodatum assets fetch lid.176.bin`,
     `ecodatum assets fetch small_centroids_l14.pt 'in1k_*'`
     """
-    from ecodatum.operators.asset_fetching import fetch as fetch_asset
-
     if not names:
         raise ConfigError("which ones?", where="ecodatum assets fetch", todo="see: ecodatum assets list")
-    failed = []
-    for asset in _chosen(names):
-        err.print(f"{asset.name}: {asset.what}, from {asset.source} (licence: {asset.licence})")
-        try:
-            place, fetched = fetch_asset(asset)
-        except AssetError as error:
-            err.print(escape(str(error)), style="red")
-            failed.append(asset.name)
-            continue
-        out.print(f"{asset.name}: {'fetched to' if fetched else 'is already'} {place}")
+    known = [name for name in names if _matching(name)]
+    recipes = {name: _recipe(name) for name in names if name not in known}
+    failed = [asset.name for asset in _chosen(known) if not _fetched(asset)] if known else []
+    for recipe in recipes.values():
+        failed += _fetch_for(recipe)
     if failed:
         raise AssetError("not fetched", where=", ".join(failed))
+
+
+def _fetched(asset: "Asset") -> bool:
+    """Fetch one asset, telling from where; return whether it is here."""
+    from ecodatum.operators.asset_fetching import fetch as fetch_asset
+
+    err.print(escape(f"{asset.name}: {asset.what}, from {asset.source} (licence: {asset.licence})"))
+    try:
+        place, is_new = fetch_asset(asset)
+    except AssetError as error:
+        err.print(escape(str(error)), style="red")
+        return False
+    out.print(escape(f"{asset.name}: {'fetched to' if is_new else 'is already'} {place}"))
+    return True
+
+
+def _recipe(name: str) -> "Recipe":
+    """Return the recipe of that name; raises ConfigError where it names neither asset nor recipe."""
+    from ecodatum.curate.recipe import load_recipe
+    from ecodatum.operators.assets import declared
+
+    try:
+        return load_recipe(name)
+    except ConfigError as error:
+        if "no such file" not in error.what:
+            raise
+        known = ", ".join(declared())
+        raise ConfigError("neither an asset nor a recipe", where=name, todo=f"assets: {known}") from None
+
+
+def _fetch_for(recipe: "Recipe") -> list[str]:
+    """Fetch what a recipe's operators miss, as they ask for it; return what could not be fetched."""
+    from ecodatum.operators.assets import declared
+    from ecodatum.operators.operator import create
+
+    failed: list[str] = []
+    for key, parameters in recipe.operators.items():
+        plain = {name: value for name, value in parameters.items() if name != "operator"}
+        while True:
+            try:
+                create(parameters.get("operator", key), plain, where=recipe.name)
+                break
+            except MissingAssetError as error:
+                lacking = [name for name in error.names if not _fetched(declared()[name])]
+                if lacking:
+                    failed += lacking
+                    break
+    if not failed:
+        out.print(f"{recipe.name}: all its assets are here")
+    return failed
 
 
 @app.command()
@@ -142,19 +188,25 @@ def _state(asset: "Asset") -> tuple[str, Path | None]:
 
 def _chosen(names: list[str] | None) -> list["Asset"]:
     """Return the assets that names, patterns or operators stand for; all by default."""
-    from ecodatum.operators.assets import declared
-
     chosen: dict[str, Asset] = {}
     for name in names or ["*"]:
-        found = {
-            asset.name: asset
-            for asset in declared().values()
-            if fnmatch.fnmatchcase(asset.name, name) or name in asset.used_by
-        }
+        found = _matching(name)
         if not found:
+            from ecodatum.operators.assets import declared
+
             raise ConfigError("no such asset", where=name, todo=f"there are: {', '.join(declared())}")
         chosen |= found
     return list(chosen.values())
+
+
+def _matching(name: str) -> dict[str, "Asset"]:
+    from ecodatum.operators.assets import declared
+
+    return {
+        asset.name: asset
+        for asset in declared().values()
+        if fnmatch.fnmatchcase(asset.name, name) or name in asset.used_by
+    }
 
 
 def _fetch(names: list[str]) -> str:

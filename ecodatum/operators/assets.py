@@ -15,7 +15,7 @@ import platformdirs
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from ecodatum.errors import AssetError, ConfigError, RunError
+from ecodatum.errors import AssetError, ConfigError, MissingAssetError, RunError
 from ecodatum.files import write_json
 
 FOLDER_VARIABLE: Final = "ECODATUM_ASSETS"
@@ -212,15 +212,18 @@ def _elsewhere(asset: Asset) -> Iterator[Path]:
 
 def _missing(names: Sequence[str], what: str) -> AssetError:
     folder = assets_folder()
-    known = [name for name in names if name in declared()]
-    if known:
-        places = [str(folder), *(place for name in known for place in declared()[name].elsewhere)]
-        looked = ", ".join(dict.fromkeys(places))
-        todo = f"where there is a network, run: ecodatum assets fetch {' '.join(known)}\n  looked in {looked}"
-    else:
-        todo = f"looked for {', '.join(f'{name}, {folder / name}' for name in names)}"
     hint = "" if os.environ.get(FOLDER_VARIABLE) else f"; {FOLDER_VARIABLE} names another folder with assets"
-    return AssetError(f"{what} not found", where=", ".join(names), todo=todo + hint)
+    known = [name for name in names if name in declared()]
+    if not known:
+        looked = ", ".join(f"{name}, {folder / name}" for name in names)
+        return AssetError(f"{what} not found", where=", ".join(names), todo=f"looked for {looked}{hint}")
+    places = [str(folder), *(place for name in known for place in declared()[name].elsewhere)]
+    return MissingAssetError(
+        f"{what} not found",
+        where=", ".join(known),
+        todo=f"where there is a network, run: ecodatum assets fetch {' '.join(known)}\n"
+        f"  looked in {', '.join(dict.fromkeys(places))}{hint}",
+    )
 
 
 @lru_cache(maxsize=256)

@@ -95,7 +95,24 @@ def test_a_replaced_asset_is_told_as_such(tmp_path: Path) -> None:
 
 
 def test_unknown_names_and_none_are_refused(tmp_path: Path) -> None:
-    for words, message in ((["fetch", "nosuch"], "nosuch: no such asset"), (["fetch"], "which ones?")):
+    for words, message in (
+        (["fetch", "nosuch"], "nosuch: neither an asset nor a recipe"),
+        (["fetch"], "which ones?"),
+    ):
         done = run(tmp_path, None, *words)
         assert done.returncode == 1
         assert message in done.stderr
+
+
+def test_all_that_a_recipe_needs_is_fetched_by_its_name(hub: Site, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "{name: mine, title: M, source: s, operators: {a: {operator: icc}, language: {}},"
+        " rules: [{score: a.score, above: 0.1}]}"
+    )
+    done = run(tmp_path, hub, "fetch", "mine.yaml")
+    assert "mine: all its assets are here" in done.stdout, done.stderr
+    assert "icc: fetched to" in done.stdout
+    failed = run(tmp_path, hub, "fetch", "image_based")
+    assert failed.returncode == 1
+    assert "small_centroids_l14.pt: cannot be fetched" in failed.stderr

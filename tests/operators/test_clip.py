@@ -119,3 +119,41 @@ def test_weights_of_another_model_are_refused(tiny_clip: tuple[Path, Path]) -> N
 def test_an_unknown_name_of_weights_is_answered_with_the_known_ones(tiny_clip: tuple[Path, Path]) -> None:
     with pytest.raises(AssetError, match=r"no such checkpoint\n.*openai"):
         Clip(ClipParameters(model="ViT-B-32", weights="opnai")).prepare("cpu")
+
+
+def test_listed_weights_get_the_activation_that_they_were_trained_with(
+    tiny_clip: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import json
+
+    import open_clip.pretrained
+
+    config, weights = tiny_clip
+    entry = open_clip.pretrained._pcfg(url="http://127.0.0.1:9/", quick_gelu=True)
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-operator-clip", {"theirs": entry})
+    name = clip_models.register(str(config))
+    quick = tmp_path / "tiny-operator-clip-quick.json"
+    quick.write_text(json.dumps({**json.loads(config.read_text()), "quick_gelu": True}))
+
+    def embedding(model: str, listed: str | None) -> Any:
+        import torch
+
+        network, _, tokenizer = clip_models.load(model, weights, device="cpu", listed=listed)
+        with torch.inference_mode():
+            return network.encode_text(tokenizer(["a dog"])).numpy()
+
+    wanted = embedding(clip_models.register(str(quick)), None)
+    assert np.array_equal(embedding(name, "theirs"), wanted)
+    assert not np.allclose(embedding(name, None), wanted)
+
+
+def test_openais_weights_are_an_asset(
+    tiny_clip: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECODATUM_ASSETS", str(tmp_path))
+    with pytest.raises(AssetError, match="run: ecodatum assets fetch clip_vit_l14_openai"):
+        Clip(ClipParameters())
+    monkeypatch.setenv("ECODATUM_ASSET_CLIP_VIT_L14_OPENAI", str(tiny_clip[1]))
+    by_name = Clip(ClipParameters())
+    assert by_name.assets == {"weights_file": (tiny_clip[1],)}
+    assert by_name.fingerprint != Clip(ClipParameters(weights=str(tiny_clip[1]))).fingerprint

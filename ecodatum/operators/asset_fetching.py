@@ -5,9 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ecodatum.errors import AssetError, EcoDatumError
+from ecodatum.errors import AssetError, EcoDatumError, RunError
 from ecodatum.files import make_folder, remove, replacing
-from ecodatum.operators.assets import Asset, Record, assets_folder, checksum, files_of, is_whole, locate
+from ecodatum.operators.assets import (
+    FOLDER_VARIABLE,
+    Asset,
+    Record,
+    assets_folder,
+    checksum,
+    files_of,
+    is_whole,
+    locate,
+)
 
 #: What a server answers when there is nothing after the part that is here already.
 _RANGE_NOT_SATISFIABLE: Final = 416
@@ -27,7 +36,7 @@ def fetch(asset: Asset) -> tuple[Path, bool]:
         if error.where and error.where.startswith(asset.variable):
             raise  # the user's own choice is not ours to fetch
     place = assets_folder() / asset.place
-    make_folder(assets_folder())
+    _require_writable(assets_folder())
     record = Record.read()
     _drop_wrong_files(asset, place, record)
     if asset.hub is not None:
@@ -39,6 +48,14 @@ def fetch(asset: Asset) -> tuple[Path, bool]:
     record.verify(asset, place)
     record.write()
     return place, True
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        make_folder(folder)
+    except RunError as error:
+        todo = f"set {FOLDER_VARIABLE} to a folder that you may write to"
+        raise RunError(error.what, where=error.where, todo=todo) from error
 
 
 def _drop_wrong_files(asset: Asset, place: Path, record: Record) -> None:

@@ -222,7 +222,8 @@ def _missing(names: Sequence[str], what: str) -> AssetError:
         f"{what} not found",
         where=", ".join(known),
         todo=f"where there is a network, run: ecodatum assets fetch {' '.join(known)}\n"
-        f"  looked in {', '.join(dict.fromkeys(places))}{hint}",
+        f"  looked in {', '.join(dict.fromkeys(places))}{hint}\n"
+        "  all that a recipe needs: ecodatum assets fetch RECIPE",
     )
 
 

@@ -138,7 +138,7 @@ def test_a_file_that_the_server_has_not_is_an_error(site: Site, folder: Path, de
 
 def test_a_folder_that_cannot_be_written_to_is_named(site: Site, folder: Path, declare: Any) -> None:
     folder.parent.joinpath("assets").write_text("a file where the folder should be")
-    with pytest.raises(RunError, match=rf"{folder}: cannot write here"):
+    with pytest.raises(RunError, match=rf"{folder}: cannot write here.*\n.*set ECODATUM_ASSETS"):
         fetch(declare(url=f"{site.address}/some.pt", sha256=SHA))
     assert site.asked == []
 

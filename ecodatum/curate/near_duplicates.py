@@ -4,9 +4,13 @@ Two hashes that differ in at most d of their bits agree on b - d of any b blocks
 choice of b - d blocks the hashes are sorted by these, and only those that agree on them are compared
 (Manku, Jain and Das Sarma 2007, "Detecting near-duplicates for web crawling"). How many blocks is
 chosen by what sorting and comparing would cost for that many hashes.
+
+Where many hashes lie close together (nearly plain pictures), most of them are soon known to be of one
+group, and only the others there are compared with them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import combinations, pairwise
 from math import comb
 from typing import Final
@@ -15,12 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 Hashes = npt.NDArray[np.uint64]
+GroupsOf = Callable[[Hashes], npt.NDArray[np.integer]]
 
 #: What sorting one hash costs, in comparisons of a pair.
 _SORT_COST: Final = 20
 
-#: A run of hashes with equal blocks that is longer than this is split by further blocks.
-_LONG_RUN: Final = 2048
+#: A run of hashes with equal blocks that is longer than this is split by further blocks, but if all
+#: but a few of it are of one group.
+_LONG_RUN: Final = 512
+_FEW: Final = 256
 
 #: Hashes that are compared with their followers at once, so that the work stays in the cache.
 _CHUNK: Final = 1 << 17
@@ -41,15 +48,20 @@ def group(hashes: Hashes, within: int) -> npt.NDArray[np.int64]:
     if within == 0 or len(distinct) < 2:
         return place
     groups = _Groups(distinct)
-    for left, right in near_pairs(distinct, within):
-        groups.join(left, right)
-    return groups.labels()[place]
+    for distance in sorted({min(2, within), within}):  # the near ones first join what lies close together
+        for left, right in _near_pairs(distinct, distance, 64, groups.of):
+            groups.join(left, right)
+        groups.fold()
+    return groups.of(distinct)[place]
 
 
-def near_pairs(distinct: Hashes, within: int, bits: int = 64) -> Iterator[tuple[Hashes, Hashes]]:
-    """Yield each pair of hashes that differ in at most `within` bits at least once, as two (k,) arrays.
+def _near_pairs(
+    distinct: Hashes, within: int, bits: int, groups_of: GroupsOf
+) -> Iterator[tuple[Hashes, Hashes]]:
+    """Yield the pairs of hashes that differ in at most `within` bits, as two (k,) arrays at a time.
 
-    distinct: (n,) uint64, no two the same, that differ in their lowest `bits` bits alone.
+    distinct: (n,) uint64, no two the same, that differ in their lowest `bits` bits alone. A pair may come
+    more than once, and one that is known to be of a group may be left out.
     """
     blocks = _block_count(len(distinct), within, bits)
     if blocks is None:
@@ -60,7 +72,9 @@ def near_pairs(distinct: Hashes, within: int, bits: int = 64) -> Iterator[tuple[
     for agreeing in combinations(fields, blocks - within):
         layout = [field for field in fields if field not in agreeing] + list(agreeing)
         free = bits - sum(width for _, width in agreeing)
-        for left, right in _agreeing_pairs(np.sort(_laid_out(distinct, layout, bits)), free, within):
+        ordered = np.sort(_laid_out(distinct, layout, bits))
+        here = partial(_groups_of_laid_out, groups_of, layout, bits)
+        for left, right in _agreeing_pairs(ordered, free, within, here):
             yield _put_back(left, layout, bits), _put_back(right, layout, bits)
 
 
@@ -74,7 +88,15 @@ def _block_count(count: int, within: int, bits: int) -> int | None:
     return min(costs, key=lambda blocks: costs[blocks])
 
 
-def _agreeing_pairs(ordered: Hashes, free: int, within: int) -> Iterator[tuple[Hashes, Hashes]]:
+def _groups_of_laid_out(
+    groups_of: GroupsOf, layout: list[tuple[int, int]], bits: int, hashes: Hashes
+) -> npt.NDArray[np.integer]:
+    return groups_of(_put_back(hashes, layout, bits))
+
+
+def _agreeing_pairs(
+    ordered: Hashes, free: int, within: int, groups_of: GroupsOf
+) -> Iterator[tuple[Hashes, Hashes]]:
     """Yield the near pairs of sorted hashes whose bits above the `free` lowest are the same."""
     same = (ordered[1:] ^ ordered[:-1]) >> np.uint64(free) == 0
     starts = np.concatenate(([0], np.flatnonzero(~same) + 1))
@@ -82,9 +104,24 @@ def _agreeing_pairs(ordered: Hashes, free: int, within: int) -> Iterator[tuple[H
     for run in np.flatnonzero(lengths > _LONG_RUN):
         start, stop = starts[run], starts[run] + lengths[run]
         same[start : stop - 1] = False
-        yield from near_pairs(ordered[start:stop], within, free)
+        yield from _pairs_of_run(ordered[start:stop], free, within, groups_of)
     del starts, lengths
     yield from _compare(ordered, np.flatnonzero(same), free, within)
+
+
+def _pairs_of_run(
+    run: Hashes, free: int, within: int, groups_of: GroupsOf
+) -> Iterator[tuple[Hashes, Hashes]]:
+    """Yield the near pairs of a long run, or only those with hashes not of its largest group."""
+    groups = groups_of(run)
+    found, sizes = np.unique(groups, return_counts=True)
+    others = run[groups != found[np.argmax(sizes)]]
+    if len(others) > _FEW:
+        yield from _near_pairs(run, within, free, groups_of)
+        return
+    for other in others:
+        near = run[np.bitwise_count(run ^ other) <= within]
+        yield np.full(len(near), other), near
 
 
 def _compare(
@@ -149,13 +186,13 @@ class _Groups:
         self._pairs.append((left, right))
         self._held += len(left)
         if self._held > _HELD_PAIRS:
-            self._fold()
+            self.fold()
 
-    def labels(self) -> npt.NDArray[np.int64]:
-        self._fold()
-        return self._labels.astype(np.int64)
+    def of(self, hashes: Hashes) -> npt.NDArray[np.int64]:
+        """Return the groups of some of the hashes, as far as pairs have been folded in; (k,)."""
+        return self._labels[np.searchsorted(self._distinct, hashes)].astype(np.int64)
 
-    def _fold(self) -> None:
+    def fold(self) -> None:
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 

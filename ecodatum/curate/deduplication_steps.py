@@ -74,7 +74,7 @@ class DensityPruning(_Step):
     distance: ScoreName
     isolation: ScoreName
     top: Fraction
-    temperature: Annotated[float, Field(gt=0)] = 0.1
+    temperature: Annotated[float, Field(gt=0)] = 0.5
 
     def scores(self) -> Iterator[str]:
         """Name what describes the clusters, and the quality."""

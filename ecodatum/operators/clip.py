@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ecodatum.errors import AssetError
 from ecodatum.operators import clip_models
-from ecodatum.operators.assets import clip_asset, find_asset
+from ecodatum.operators.assets import clip_asset, declared, find_asset
 from ecodatum.operators.operator import Column, ImageBatch, ImageOperator, Parameters, Scores, fault_where
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _TURNS: Final[Mapping[Flip, Image.Transpose]] = {
 class ClipParameters(Parameters):
     """model: a name of open_clip's, or the path of a JSON config in its form.
 
-    weights: the path of a state dict or checkpoint, or a name that open_clip lists for the model.
+    weights: the path of a state dict or checkpoint, an asset, or a name that open_clip lists for the model.
     flips: which views of the image to score; the caption is encoded once for all.
     """
 
@@ -150,6 +150,8 @@ def _find_weights(parameters: ClipParameters) -> tuple[Path, str | None]:
         if not path.is_file():
             raise AssetError("no such weights", where=path)
         return path, None
+    if parameters.weights in declared():
+        return find_asset(parameters.weights, what="CLIP weights"), None
     asset = clip_asset(parameters.model, parameters.weights)
     place = find_asset(asset.name, what=asset.what) if asset else path
     return place, parameters.weights

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from ecodatum.errors import RunError
 from ecodatum.evaluate.tasks import Task
@@ -13,6 +13,8 @@ from ecodatum.fingerprint import file_fingerprint
 
 #: A line of eval_results.jsonl: `key`, `dataset` and `metrics`.
 Result = dict[str, Any]
+
+_INFO: Final = "eval_info.json"
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Record:
 
     @property
     def _info(self) -> Path:
-        return self.folder / "eval_info.json"
+        return self.folder / _INFO
 
     def open(self) -> None:
         """Read the results that are there; those of another checkpoint or model are removed.
@@ -81,6 +83,31 @@ class Record:
         lines: list[Result] = [json.loads(line) for line in whole.splitlines()]
         self._lines = {line["key"]: line for line in lines}
         return lines
+
+    @classmethod
+    def join(cls, parts: Sequence[Path], tasks: Sequence[Task], folder: Path) -> int:
+        """Write to `folder` what the records in `parts` hold, in the tasks' order, and return its lines.
+
+        Raises RunError when a part cannot be read, is of another checkpoint, or a task is in none.
+        """
+        infos = []
+        joined = cls(folder, {})
+        for part in parts:
+            try:
+                infos.append(json.loads((part / _INFO).read_text()))
+                joined._lines |= {line["key"]: line for line in cls(part, {}).read_lines()}
+                joined._data |= infos[-1]["data"]
+                joined.subject = infos[-1]["subject"]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise RunError(f"cannot be read: {error!r}", where=part) from error
+        missing = [task.key for task in tasks if task.key not in joined._lines]
+        if missing or any(info["subject"] != joined.subject for info in infos):
+            what = f"have no result of {', '.join(missing)}" if missing else "are of several checkpoints"
+            raise RunError(f"the parts of an evaluation {what}", where=folder)
+        joined._lines = {task.key: joined._lines[task.key] for task in tasks}
+        joined._write_results()
+        joined._write_info()
+        return len(joined._lines)
 
     def has(self, task: Task, data: str) -> bool:
         """Tell whether there is a result of the task for the data with this fingerprint."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ecodatum.content import content_root, find, read_yaml
 from ecodatum.curate.recipe import Recipe, load_recipe
 from ecodatum.errors import ConfigError
+from ecodatum.train.engines import Engine
 from ecodatum.validation import explain
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
@@ -36,20 +37,38 @@ class FilterSpec(_Model):
 
 
 class TrainSpec(_Model):
-    """How to train. `workers` are the loader's processes; like the seed they decide the samples' order."""
+    """How to train. `workers` are the loader's processes; like the seed they decide the samples' order.
+
+    `engine`: the built-in one, which repeats to the bit, or DataComp's own train.py.
+    """
 
     scale: str
+    engine: Engine = "builtin"
     workers: Annotated[int, Field(ge=0)] = 4
     precision: Literal["amp", "amp_bf16", "amp_bfloat16", "bf16", "fp16", "fp32"] = "amp"
     shard_size: Annotated[int, Field(ge=1)] = 10_000
 
 
 class EvaluateSpec(_Model):
-    """How to evaluate: the task list, and the folder (or `.tar.xz`) of evaluation sets."""
+    """How to evaluate: the task list, and the folder (or `.tar.xz`) of evaluation sets.
+
+    `engine`: the built-in one, or DataComp's own evaluate.py; `precision`: the model's. `units`: how many
+    array tasks a run's evaluation is divided into, by cost.
+    """
 
     tasks: str = "datacomp"
     data: str
+    engine: Engine = "builtin"
+    precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: Annotated[int, Field(ge=1)] = 64
+    units: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        own = (self.tasks, self.precision, self.units)
+        if self.engine == "datacomp" and own != ("datacomp", "fp32", 1):
+            raise ValueError("engine datacomp evaluates DataComp's tasks, in fp32, in one unit")
+        return self
 
 
 def _unquoted_off(value: Any) -> Any:

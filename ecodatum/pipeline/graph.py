@@ -1,25 +1,38 @@
 """The graph of an experiment: every unit of every stage, known before anything runs."""
 
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final
 
 from ecodatum.errors import ConfigError
+from ecodatum.evaluate.groups import divided
 from ecodatum.evaluate.tasks import Task, load_tasks
 from ecodatum.fingerprint import file_fingerprint, fingerprint
 from ecodatum.pipeline.curation import Curation
 from ecodatum.pipeline.experiment import Experiment, Filter, load_filters
 from ecodatum.pipeline.placement import Placement
-from ecodatum.pipeline.training_jobs import Evaluate, Reshard, Train
+from ecodatum.pipeline.training_jobs import Collect, Evaluate, Reshard, Train
 from ecodatum.pipeline.units import Output, Unit
 from ecodatum.pool.archive import unpacked
 from ecodatum.pool.pool import Pool, open_pool
 from ecodatum.train.scales import Scale, load_scale
 
-STAGES: Final = ("score", "calibrate", "deduplicate", "vote", "fit", "select", "reshard", "train", "evaluate")
+STAGES: Final = (
+    "score",
+    "calibrate",
+    "deduplicate",
+    "vote",
+    "fit",
+    "select",
+    "reshard",
+    "train",
+    "evaluate",
+    "collect",
+)
 
 #: Raise a stage's number when its result changes for the same input.
-_VERSIONS: Final = {"reshard": 1, "train": 1, "evaluate": 1}
+_VERSIONS: Final = {"reshard": 1, "train": 1, "evaluate": 1, "collect": 1}
 
 
 @dataclass(frozen=True)
@@ -138,6 +151,8 @@ class _Builder:
         how = [self.scale.identity(), seed, settings.workers, settings.precision, self.device]
         if self.processes > 1:
             how.append(self.processes)
+        if settings.engine != "builtin":
+            how.append(settings.engine)
         mark = _mark("train", [[output.fingerprint for output in shards], how])
         name = f"{item.name}-seed{seed}"
         training = Output(self.curation.work / "trainings" / f"{name}@{mark}", mark)
@@ -149,28 +164,42 @@ class _Builder:
             settings.workers,
             settings.precision,
             self.device,
+            settings.engine,
             self.processes,
         )
         seen = self.scale.samples_seen
         self._add("train", name, training, job, tuple(shards), seen, "samples", resumable=True)
-        tasks = [task.model_dump(mode="json") for task in self.tasks]
-        depends = [
-            training.fingerprint,
-            tasks,
-            self.data_mark,
-            self.experiment.evaluate.batch_size,
-            self.device,
-        ]
-        mark = _mark("evaluate", depends)
-        evaluation = Output(self.curation.work / "evaluations" / f"{name}@{mark}", mark)
+        evaluation = self._evaluation(name, training, self.tasks)
         subset, model = self.curation.subsets[item.name], self.curation.models.get(item.name)
         return Run(item, seed, subset, model, training, evaluation)
 
+    def _evaluation(self, name: str, training: Output, tasks: tuple[Task, ...]) -> Output:
+        """Return where results of a training on tasks go; the same however the evaluation is divided."""
+        how = self.experiment.evaluate
+        listed = [task.model_dump(mode="json") for task in tasks]
+        depends = [training.fingerprint, listed, self.data_mark, how.batch_size, self.device]
+        depends += [value for value in (how.engine, how.precision) if value not in ("builtin", "fp32")]
+        mark = _mark("evaluate", depends)
+        return Output(self.curation.work / "evaluations" / f"{name}@{mark}", mark)
+
     def _evaluate(self, run: Run) -> None:
-        batch = self.experiment.evaluate.batch_size
-        job = Evaluate(self.scale, run.training.path, self.tasks, self.data, batch, self.device)
-        needs, size = (run.training,), len(self.tasks)
-        self._add("evaluate", run.name, run.evaluation, job, needs, size, "tasks", resumable=True)
+        groups = divided(self.tasks, self.experiment.evaluate.units)
+        names = [f"{run.name}-{n}of{len(groups)}" for n in range(1, len(groups) + 1)]
+        outputs = [run.evaluation]
+        if len(groups) == 1:
+            names = [run.name]
+        else:
+            outputs = [
+                self._evaluation(*each) for each in zip(names, repeat(run.training), groups, strict=False)
+            ]
+        for name, output, tasks in zip(names, outputs, groups, strict=True):
+            how = self.experiment.evaluate
+            job = Evaluate(self.scale, run.training.path, tasks, self.data, how, self.device)
+            needs = (run.training,)
+            self._add("evaluate", name, output, job, needs, len(tasks), "tasks", resumable=True)
+        if len(groups) > 1:
+            join = Collect(tuple(output.path for output in outputs), self.tasks)
+            self._add("collect", run.name, run.evaluation, join, tuple(outputs), len(self.tasks), "tasks")
 
     def _add(
         self,

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecodatum.errors import RunError
+from ecodatum.evaluate.record import Record, Result
 from ecodatum.evaluate.tasks import Task
 from ecodatum.files import replacing
 from ecodatum.launch.slurm import rank
+from ecodatum.pipeline.experiment import EvaluateSpec
 from ecodatum.pipeline.units import Progress
 from ecodatum.pool.pool import Part
 from ecodatum.pool.resharding import reshard
 from ecodatum.pool.subsets import read_subset
+from ecodatum.train.engines import Engine, trainer
 from ecodatum.train.scales import Scale
 
 if TYPE_CHECKING:
@@ -50,7 +53,8 @@ class Reshard:
 class Train:
     """Train at a scale on the shards of a filter, with one seed; `folder` is where it ends up.
 
-    processes: how many train it together, each calling `run`; see ecodatum/pipeline/task.py.
+    engine: whose trainer. processes: how many train it together, each calling `run`; see
+    ecodatum/pipeline/task.py.
     """
 
     folder: Path
@@ -60,12 +64,11 @@ class Train:
     workers: int
     precision: str
     device: str
+    engine: Engine = "builtin"
     processes: int = 1
 
     def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
         """Train, or go on from the last checkpoint."""
-        from ecodatum.train.training import train
-
         folders = [folder for folder in self.shards if any(folder.glob("*.tar"))]
         if not folders:
             raise RunError("the subset has no sample with an image", todo="choose another filter or pool")
@@ -76,7 +79,7 @@ class Train:
             progress(max(0, logged.samples_seen - seen))
             seen = max(seen, logged.samples_seen)
 
-        result = train(
+        result = trainer(self.engine)(
             self.scale,
             "::".join(str(folder) for folder in folders),
             outputs[""],
@@ -104,6 +107,7 @@ class Train:
             "seed": self.seed,
             "workers": self.workers,
             "precision": self.precision,
+            "engine": self.engine,
             "processes": self.processes,
         }
 
@@ -117,36 +121,71 @@ def _relocate(info: Path, checkpoint: Path) -> None:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate a training's last checkpoint on all tasks."""
+    """Evaluate a training's last checkpoint on tasks: all of them, or one group of an array."""
 
     scale: Scale
     training: Path
     tasks: tuple[Task, ...]
     data: Path
-    batch_size: int
+    how: EvaluateSpec
     device: str
 
     def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
         """Write `eval_results.jsonl`."""
+        results = (self._by_datacomp if self.how.engine == "datacomp" else self._here)(outputs[""], progress)
+        return {"tasks": len(results)}
+
+    def _here(self, out: Path, progress: Progress) -> list[Result]:
         from ecodatum.evaluate.evaluator import evaluate
         from ecodatum.operators.clip_models import register
 
-        results = evaluate(
+        return evaluate(
             register(self.scale.model, self.scale.folder),
             self.training / CHECKPOINT,
             self.data,
             self.tasks,
-            outputs[""],
-            batch_size=self.batch_size,
+            out,
+            batch_size=self.how.batch_size,
+            precision=self.how.precision,
             device=self.device,
             threads=1,
             on_result=lambda _: progress(1),
         )
-        return {"tasks": len(results)}
+
+    def _by_datacomp(self, out: Path, progress: Progress) -> list[Result]:
+        from ecodatum.evaluate.datacomp_scripts import evaluate_with_datacomp
+
+        return evaluate_with_datacomp(
+            self.scale.model_or_file,
+            self.training / CHECKPOINT,
+            self.data,
+            out,
+            training=self.training / TRAINING,
+            batch_size=self.how.batch_size,
+            device=self.device,
+            on_result=lambda _: progress(1),
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        """List the tasks, and how they are evaluated."""
+        how = self.how.model_dump(include={"engine", "precision", "batch_size"})
+        return {"tasks": [task.key for task in self.tasks], **how}
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Join the results of an evaluation that was divided."""
+
+    parts: tuple[Path, ...]
+    tasks: tuple[Task, ...]
+
+    def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
+        """Write `eval_results.jsonl`, in the order of the tasks."""
+        return {"tasks": Record.join(self.parts, self.tasks, outputs[""])}
 
     def parameters(self) -> dict[str, Any]:
         """List the tasks."""
-        return {"tasks": [task.key for task in self.tasks], "batch_size": self.batch_size}
+        return {"tasks": [task.key for task in self.tasks]}
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

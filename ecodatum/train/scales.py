@@ -54,14 +54,20 @@ class Scale(BaseModel):
         """Whether results at this scale may stand beside DataComp's."""
         return self == FIXED.get(self.name)
 
+    @property
+    def model_or_file(self) -> str:
+        """The model's name, or the path of its JSON config."""
+        own = self.model.endswith(".json")
+        return str((self.folder or Path()) / self.model) if own else self.model
+
     def identity(self) -> dict[str, Any]:
         """Return what the result of a training depends on, with the content of a model's JSON in place of
         its path, for fingerprints.
         """
         identity = self.model_dump(mode="json")
         if self.model.endswith(".json"):
-            path = (self.folder or Path()) / self.model
-            identity["model"] = [path.stem, *map(file_fingerprint, config_files(str(path)))]
+            files = config_files(self.model_or_file)
+            identity["model"] = [Path(self.model).stem, *map(file_fingerprint, files)]
         return identity
 
     def datacomp_config(self, model: str) -> dict[str, Any]:

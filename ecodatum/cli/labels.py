@@ -30,9 +30,9 @@ def synthetic(
 ) -> None:
     """Make known good pairs and known bad ones, without any judging.
 
-    Good pairs come from the trusted ones; bad ones are others of them with their captions exchanged, or with a
+    Good pairs are trusted ones; bad ones are others of them with their captions exchanged, or with a
     blurred, dark, washed-out, empty or stretched image. The paper's good pairs are COCO's: with such a pool
-    give --top 1. A set whose good pairs were chosen by similarity flatters functions that read that similarity:
+    give --top 1. Good pairs that were chosen by similarity flatter functions that read that similarity:
     prefer --trusted, or `ecodatum labels page`. The set is a small pool (metadata and shards, without
     embeddings) with a labels.csv.
 

@@ -99,8 +99,7 @@ def _blurrer() -> Callable[..., Any]:
 def _blur(image: bytes, boxes: Boxes, quality: int) -> bytes | None:
     import cv2
 
-    decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None:
+    if not image or (decoded := cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED)) is None:
         return None
     states = random.getstate(), np.random.get_state()  # noqa: NPY002 (the blurrer seeds both)
     try:

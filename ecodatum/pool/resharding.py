@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from ecodatum.pool.faces import Boxes, FaceBoxes, FaceTreatment, treat
 from ecodatum.pool.pool import Part, read_columns
 from ecodatum.pool.shard_copy import copy_samples
 from ecodatum.pool.shards import Sample, ShardWriter
-from ecodatum.pool.tar_index import Ints, ShardIndex, ShardReader
+from ecodatum.pool.tar_index import BLOCK, Ints, ShardIndex, index_shard
 from ecodatum.pool.uids import UidArray
 
 #: Names in a resharded folder, as DataComp's resharder gives them by default.
@@ -65,10 +66,9 @@ def reshard(
     wanted = uid_arrays.UidIndex(subset)
     writer = _Shards(out, _even_size(part, wanted, shard_size), faces, deliver or (lambda _: None))
     boxes = FaceBoxes(part) if faces else None
-    reader = ShardReader()
     processed = 0
     for shard in part.shards:
-        index = reader.index(shard.path)
+        index = index_shard(shard.path)
         uids = shard_uids(index)
         start, stop = wanted.runs(uids)
         writer.write(index, uids, stop - start, boxes)
@@ -198,6 +198,9 @@ def shard_uids(index: ShardIndex) -> UidArray:
         raise PoolError(f"sample {index.key(without)} has no json with a uid", where=index.path)
     if index.samples == 0:
         return uid_arrays.from_hex(pa.array([], pa.string()))
+    first = _leading_uids(index, members)
+    if first is not None:
+        return first
     texts = [index.member(member) for member in members.tolist()]
     column = _parse_uids(texts)
     if column is None:  # some json is odd or broken: one by one, to use it or to name it
@@ -205,6 +208,27 @@ def shard_uids(index: ShardIndex) -> UidArray:
             [_uid(bytes(text), index, sample) for sample, text in enumerate(texts)], pa.string()
         )
     return uid_arrays.from_hex(column)
+
+
+_LEADING: Final = re.compile(rb'\s*\{\s*"uid"\s*:\s*"')
+
+
+def _leading_uids(index: ShardIndex, members: Ints) -> UidArray | None:
+    """Return the uids of json members that all begin with it, as img2dataset writes them; else None."""
+    begin = _LEADING.match(index.member(members[0]))
+    if begin is None or int(index.size[members].min()) < begin.end() + 34:
+        return None
+    start = (index.header[members] + 1) * BLOCK
+    flat = index.blocks.reshape(-1)
+    texts = flat[start[:, None] + np.arange(begin.end() + 33)]
+    alike = (texts[:, : begin.end()] == np.frombuffer(begin[0], np.uint8)).all()
+    ended = (texts[:, -1] == ord('"')).all() and (flat[start + index.size[members] - 1] == ord("}")).all()
+    if not (alike and ended):
+        return None
+    try:
+        return uid_arrays.from_digits(texts[:, begin.end() : -1])
+    except PoolError:
+        return None
 
 
 def _parse_uids(texts: list[memoryview]) -> pa.ChunkedArray | None:

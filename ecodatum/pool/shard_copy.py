@@ -48,21 +48,29 @@ def _ranges(starts: Ints, lengths: Ints) -> Ints:
 _BLANK: Final = np.frombuffer(member_header("", 0), np.uint8)
 _SIZE, _SUM = slice(124, 135), slice(148, 154)
 _SHIFTS: Final = np.arange(30, -1, -3)
+#: The sum of a header whose name is empty, whose size has no digits, and whose sum is blanks.
+_BLANK_SUM: Final = int(np.delete(_BLANK, np.r_[_SIZE, 148:156]).sum()) + 8 * ord(" ")
 
 
 def _headers(index: ShardIndex, members: Ints, digits: Blocks, copies: Ints) -> Blocks:
     """Return the headers, (n, 512) uint8, of members `<digits>-<copy>.<extension>`."""
-    heads = np.tile(_BLANK, (len(members), 1))
     endings, ending = np.unique(copies * len(index.kinds) + index.kind[members], return_inverse=True)
     texts = [f"-{e // len(index.kinds)}.{index.kinds[e % len(index.kinds)]}" for e in endings.tolist()]
     table = np.array([text.encode(errors="surrogateescape") for text in texts])
     letters = table.view(np.uint8).reshape(len(table), -1)
     if 32 + letters.shape[1] > 100:
         raise PoolError(f"the name of a member is too long: {max(texts, key=len)}", where=index.path)
+    size = ((index.size[members][:, None] >> _SHIFTS & 7) + ord("0")).astype(np.uint8)
+    sums = _BLANK_SUM + _sum(digits) + _sum(letters)[ending] + _sum(size)
+    heads = np.empty((len(members), BLOCK), np.uint8)
+    heads[:] = _BLANK
     heads[:, :32] = digits
     heads[:, 32 : 32 + letters.shape[1]] = letters[ending]
-    heads[:, _SIZE] = (index.size[members][:, None] >> _SHIFTS & 7) + ord("0")
-    heads[:, _SUM] = ord(" ")
-    sums = heads.sum(axis=1, dtype=np.int64) + ord(" ")  # the seventh of the sum's eight bytes is a NUL
+    heads[:, _SIZE] = size
     heads[:, _SUM] = (sums[:, None] >> _SHIFTS[-6:] & 7) + ord("0")
     return heads
+
+
+def _sum(rows: Blocks) -> Ints:
+    sums: Ints = rows.sum(axis=1, dtype=np.int64)
+    return sums

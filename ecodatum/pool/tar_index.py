@@ -1,6 +1,8 @@
 """Tar indexes: where the members of a shard lie, found for the whole tar at once."""
 
+import errno
 import io
+import mmap
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +24,10 @@ Ints = npt.NDArray[np.int64]
 
 # Fields of a header: POSIX.1-1988 (ustar).
 _NAME, _SIZE, _SUM, _TYPE, _PREFIX = slice(0, 100), slice(124, 135), slice(148, 156), 156, 345
+
+#: Linux' MADV_POPULATE_READ, which Python 3.11 has no name for.
+_POPULATE_READ: Final = 22
+
 _USTAR: Final = int.from_bytes(b"ustar", "little")
 
 
@@ -77,37 +83,34 @@ class ShardIndex:
         return name[: name.index(".", name.rfind("/") + 1)]
 
 
-class ShardReader:
-    """Reads shards, one after another, into memory that is used again."""
+def index_shard(path: Path) -> ShardIndex:
+    """Return the index of a shard, which is memory-mapped where it is on this machine.
 
-    def __init__(self) -> None:
-        self._memory = np.empty(0, np.uint8)
+    Raises PoolError, naming the file and where it is damaged, when it cannot be read, is damaged or ends
+    early.
+    """
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8) if is_remote(path) else _mapped(path)
+    except FileNotFoundError:
+        raise PoolError("no such shard", where=path) from None
+    except OSError as error:
+        raise PoolError(f"cannot be read: {error.strerror or error}", where=path) from error
+    return _plain_index(path, data) or _rewritten_index(path)
 
-    def index(self, path: Path) -> ShardIndex:
-        """Read a shard and return its index, which holds until the next shard is read.
 
-        Raises PoolError, naming the file and where it is damaged, when it cannot be read, is damaged or
-        ends early.
-        """
-        try:
-            data = self._read(path)
-        except FileNotFoundError:
-            raise PoolError("no such shard", where=path) from None
-        except OSError as error:
-            raise PoolError(f"cannot be read: {error.strerror or error}", where=path) from error
-        return _plain_index(path, data) or _rewritten_index(path)
-
-    def _read(self, path: Path) -> Blocks:
-        if is_remote(path):
-            return np.frombuffer(path.read_bytes(), np.uint8)
-        with path.open("rb", 0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > len(self._memory):
-                self._memory = np.empty(size + size // 8, np.uint8)
-            view, done = self._memory[:size], 0
-            while done < size and (got := file.readinto(view[done:].data)):
-                done += got
-        return view[:done]
+def _mapped(path: Path) -> Blocks:
+    """Map a file, and read all of it now: what cannot be read is an error here, and not a signal later."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return np.empty(0, np.uint8)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    mapped.madvise(mmap.MADV_SEQUENTIAL)
+    try:
+        mapped.madvise(_POPULATE_READ)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a kernel before 5.14 reads it when it is used
+            raise
+    return np.frombuffer(mapped, np.uint8)
 
 
 def _rewritten_index(path: Path) -> ShardIndex:
@@ -138,28 +141,29 @@ def _plain_index(path: Path, data: Blocks) -> ShardIndex | None:
     header = np.flatnonzero((blocks[:, 256:264].copy().view("<u8").ravel() >> 8 & 0xFFFFFFFFFF) == _USTAR)
     if len(header) == 0 or header[0] != 0:
         return None
-    after = header + 1 + -(-_octal(blocks[:, _SIZE][header]) // BLOCK)
+    size = _octal(blocks[:, _SIZE][header])
+    after = header + 1 + -(-size // BLOCK)
     if not np.array_equal(after[:-1], header[1:]):
-        header, after = _follow(header, after)
+        chain = _follow(header, after)
+        header, after, size = header[chain], after[chain], size[chain]
     ended = len(data) >= (after[-1] + 2) * BLOCK and not blocks[after[-1] :][[0, 1, -2, -1]].any()
     heads = blocks[header]
-    if not (ended and _plain(heads)):
+    if not (ended and size.min() >= 0 and _plain(heads)):
         return None
-    size = _octal(heads[:, _SIZE])
     stem, extension, named = _split_names(heads[:, _NAME])
     kinds, kind = np.unique(extension, return_inverse=True)
     names = tuple(name.decode(errors="surrogateescape") for name in kinds.tolist())
     return ShardIndex(path, blocks, header[named], size[named], kind, names, _first_members(stem, kind))
 
 
-def _follow(header: Ints, after: Ints) -> tuple[Ints, Ints]:
-    """Return the headers that follow one another from the first: others lie inside a member, as in a tar."""
+def _follow(header: Ints, after: Ints) -> list[int]:
+    """Return which headers follow one another from the first: others lie inside a member that is a tar."""
     at = dict(zip(header.tolist(), range(len(header)), strict=True))
     chain, here = [0], at.get(int(after[0]))
     while here is not None and here > chain[-1]:
         chain.append(here)
         here = at.get(int(after[here]))
-    return header[chain], after[chain]
+    return chain
 
 
 def _octal(digits: Blocks) -> Ints:
@@ -186,7 +190,7 @@ def _split_names(names: Blocks) -> tuple[Blocks, npt.NDArray[np.bytes_], npt.NDA
     members that have both; and which those are, (n,) bool.
     """
     width = max(1, int(np.flatnonzero(names.any(axis=0))[-1]) + 1)
-    names = np.ascontiguousarray(names[:, :width].T)  # a row a position: numpy reduces that way fastest
+    names = np.ascontiguousarray(names[:, :width]).T.copy()  # a row a position: numpy is fastest that way
     column = np.arange(width, dtype=np.int16)[:, None]
     length = np.where(names == 0, column, np.int16(width)).min(axis=0)
     slash = np.where(names == ord("/"), column, np.int16(-1)).max(axis=0)

@@ -1,5 +1,6 @@
 """Sample ids: 128 bits, in memory a structured array, never a Python int or string in a loop."""
 
+import binascii
 from typing import Final
 
 import numpy as np
@@ -16,11 +17,6 @@ UidArray = npt.NDArray[np.void]
 #: How many of a sorted array's high words are held in memory.
 _COARSE: Final = 1 << 16
 
-_NIBBLE = np.full(256, 255, np.uint8)
-_NIBBLE[np.frombuffer(b"0123456789", np.uint8)] = np.arange(10)
-_NIBBLE[np.frombuffer(b"abcdef", np.uint8)] = np.arange(10, 16)
-_NIBBLE[np.frombuffer(b"ABCDEF", np.uint8)] = np.arange(10, 16)
-
 
 def from_hex(column: "pa.Array | pa.ChunkedArray") -> UidArray:
     """Return the uids of a string column.
@@ -36,12 +32,16 @@ def from_hex(column: "pa.Array | pa.ChunkedArray") -> UidArray:
     offsets = np.frombuffer(binary.buffers()[1], np.int64)[binary.offset : binary.offset + n + 1]
     if binary.null_count or np.any(np.diff(offsets) != 32):
         raise PoolError("a uid is not 32 hex digits")
-    digits = np.frombuffer(binary.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
-    nibbles = _NIBBLE[digits]
-    if np.any(nibbles == 255):
-        raise PoolError("a uid is not 32 hex digits")
-    packed = (nibbles[0::2] << 4) | nibbles[1::2]
-    return np.ascontiguousarray(packed).view(">u8").astype("u8").view(UID)
+    return from_digits(np.frombuffer(binary.buffers()[2], np.uint8)[offsets[0] : offsets[-1]])
+
+
+def from_digits(digits: npt.NDArray[np.uint8]) -> UidArray:
+    """Return the uids of hex digits, 32 a uid, as ASCII; raises PoolError for what is no digit."""
+    try:
+        packed = binascii.unhexlify(digits.tobytes())
+    except binascii.Error:
+        raise PoolError("a uid is not 32 hex digits") from None
+    return np.frombuffer(packed, ">u8").astype("u8").view(UID)
 
 
 def to_hex(uids: UidArray) -> pa.Array:

@@ -1,4 +1,4 @@
-"""The recipes of later papers select what their formulas say, on pools whose scores are computed here anew."""
+"""The recipes of later papers select what their formulas say, with scores that are computed here anew."""
 
 from pathlib import Path
 from typing import Any

@@ -6,7 +6,6 @@ import torch anew, waits become short, and faiss's GPU its CPU. For each job it 
 exception that ended it, or null.
 """
 
-import functools
 import json
 import multiprocessing.pool
 import queue
@@ -35,8 +34,6 @@ def _mend() -> None:
         Queue=_Impatient, Process=threading.Thread, set_start_method=lambda *_, **__: None
     )
     filters.time.sleep = lambda _: None
-    # torch's safe loading reads no pickle of protocol 4, in which DataComp saves centres; these are trusted.
-    filters.torch.load = functools.partial(filters.torch.load, weights_only=False)
     stand_ins: dict[str, Any] = {
         "StandardGpuResources": SimpleNamespace,
         "GpuIndexFlatConfig": SimpleNamespace,

@@ -224,8 +224,7 @@ def python() -> str:
     if not (Path(os.environ.get("DATACOMP_HOME", "")) / "baselines.py").is_file():
         pytest.skip("no checkout of DataComp (set DATACOMP_HOME)")
     chosen = os.environ.get("DATACOMP_PYTHON", sys.executable)
-    # fasttext-predict, under the same name, has no tokenize, and stops at an empty caption.
-    code = "import fsspec, nltk, pandas, torch, tqdm; from fasttext.FastText import tokenize"
+    code = "import faiss, fasttext, fsspec, nltk, pandas, torch, tqdm"
     check = [chosen, "-c", code]
     done = subprocess.run(check, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:

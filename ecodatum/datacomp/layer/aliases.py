@@ -12,7 +12,9 @@ import importlib.util
 import inspect
 import json
 import os
+import pickle
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,27 +159,55 @@ def _fasttext_tokenize(fasttext: Any) -> None:
         fasttext.tokenize = tokenize
 
 
-def _predict_lists(model: Any) -> None:
+def _predict_texts_and_lists(model: Any) -> None:
     original = model._FastText.predict
+    only_lists = hasattr(
+        model, "tokenize"
+    )  # fasttext's own package; fasttext-predict takes only single texts
 
     def predict(self: Any, text: Any, *arguments: Any, **options: Any) -> Any:
-        if isinstance(text, list):
+        if isinstance(text, list) == only_lists:
             return original(self, text, *arguments, **options)
-        labels, probabilities = original(self, [text], *arguments, **options)
-        return labels[0], probabilities[0]
+        if only_lists:
+            labels, probabilities = original(self, [text], *arguments, **options)
+            return labels[0], probabilities[0]
+        found = [original(self, one, *arguments, **options) for one in text]
+        return [labels for labels, _ in found], [probabilities for _, probabilities in found]
 
     model._FastText.predict = predict
 
 
-def _allow_arrays(torch: Any) -> None:
-    import numpy as np
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles an array and nothing else, so that no file can run code."""
 
-    multiarray = importlib.import_module("numpy._core.multiarray")
-    kinds = {type(np.dtype(name)) for name in ("float16", "float32", "float64")}
-    allowed = [np.ndarray, np.dtype, *kinds, multiarray._reconstruct, multiarray.scalar]
-    torch.serialization.add_safe_globals(
-        [*allowed, (multiarray._reconstruct, "numpy.core.multiarray._reconstruct")]
-    )
+    def find_class(self, module: str, name: str) -> Any:
+        allowed = {
+            "numpy._core.multiarray": "_reconstruct",
+            "numpy.core.multiarray": "_reconstruct",
+            "_codecs": "encode",
+        }
+        if allowed.get(module) == name or (module, name) in {("numpy", "ndarray"), ("numpy", "dtype")}:
+            current = module.replace("numpy.core", "numpy._core")
+            return getattr(importlib.import_module(current), name)
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which no array does")
+
+
+def _load_arrays(torch: Any) -> None:
+    original = torch.load
+
+    def load(file: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return original(file, *arguments, **options)
+        except pickle.UnpicklingError as refused:
+            try:
+                with zipfile.ZipFile(file) as archive:
+                    (name,) = (entry for entry in archive.namelist() if entry.endswith("/data.pkl"))
+                    with archive.open(name) as content:
+                        return _ArrayUnpickler(content).load()
+            except (zipfile.BadZipFile, pickle.UnpicklingError, ValueError):
+                raise refused from None
+
+    torch.load = load
 
 
 def _assets_from_our_folder(utils: Any) -> None:
@@ -333,15 +363,15 @@ ALIASES: tuple[Alias, ...] = (
     ),
     Alias(
         "fasttext.FastText",
-        "fasttext up to 0.9.3 under NumPy 2",
-        "the prediction of a single text copies an array in a way that NumPy 2 refuses; of a list it works",
-        patch=_predict_lists,
+        "fasttext up to 0.9.3 under NumPy 2; fasttext-predict up to 0.9.2.4",
+        "one refuses a single text (it copies an array in a way that NumPy 2 doesn't), the other a list",
+        patch=_predict_texts_and_lists,
     ),
     Alias(
         "torch",
         "torch from 2.6",
         "torch.load refuses the pickled arrays of the centroids; arrays, and no code, are allowed",
-        patch=_allow_arrays,
+        patch=_load_arrays,
     ),
     Alias(
         "baselines.utils",

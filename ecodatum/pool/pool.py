@@ -81,26 +81,37 @@ def open_pool(path: Path) -> Pool:
     the shards do not add up to the parts.
     """
     path = path.expanduser().resolve()
-    folder = path / "metadata"
+    files = metadata_files(path)
+    with ThreadPoolExecutor(_READERS) as threads:
+        rows = list(threads.map(row_count, files))
+        prints = list(threads.map(file_fingerprint, files))
+        shards = list(threads.map(open_shard, shard_files(path)))
+    dealt = deal_shards(shards, files, rows)
+    return Pool(
+        path,
+        tuple(
+            Part(part_name(file, path), file, n, mark, tuple(own))
+            for file, n, mark, own in zip(files, rows, prints, dealt, strict=True)
+        ),
+    )
+
+
+def metadata_files(pool: Path) -> list[Path]:
+    """List the metadata files of a pool in the order of its parts; raises PoolError when there are none."""
+    folder = pool / "metadata"
     if not folder.is_dir():
         raise PoolError(
-            "no pool here: there is no folder metadata/", where=path, todo="a pool has metadata/ and shards/"
+            "no pool here: there is no folder metadata/", where=pool, todo="a pool has metadata/ and shards/"
         )
     files = sorted([*folder.glob("*.parquet"), *folder.glob("part_*/*.parquet")])
     if not files:
         raise PoolError("no metadata parquet in this pool", where=folder)
-    with ThreadPoolExecutor(_READERS) as threads:
-        rows = list(threads.map(_row_count, files))
-        prints = list(threads.map(file_fingerprint, files))
-        shards = list(threads.map(_open_shard, sorted((path / "shards").glob("*.tar"))))
-    dealt = _deal(shards, files, rows)
-    return Pool(
-        path,
-        tuple(
-            Part(_name(file, folder), file, n, mark, tuple(own))
-            for file, n, mark, own in zip(files, rows, prints, dealt, strict=True)
-        ),
-    )
+    return files
+
+
+def shard_files(pool: Path) -> list[Path]:
+    """List the shards of a pool in the order of their numbers."""
+    return sorted((pool / "shards").glob("*.tar"))
 
 
 def read_columns(part: Part, columns: Sequence[str], batch_rows: int = 65536) -> Iterator[pa.RecordBatch]:
@@ -108,7 +119,7 @@ def read_columns(part: Part, columns: Sequence[str], batch_rows: int = 65536) ->
 
     Raises PoolError when a column is missing or the file cannot be read.
     """
-    file = _open_parquet(part.metadata)
+    file = open_parquet(part.metadata)
     missing = [column for column in columns if column not in file.schema_arrow.names]
     if missing:
         raise PoolError(
@@ -122,12 +133,13 @@ def read_columns(part: Part, columns: Sequence[str], batch_rows: int = 65536) ->
         raise PoolError(f"damaged parquet: {error}", where=part.metadata) from error
 
 
-def _name(file: Path, folder: Path) -> str:
+def part_name(file: Path, pool: Path) -> str:
     """Return a name that no other part has: files of the same name may lie in several `part_*` folders."""
-    return "-".join(file.relative_to(folder).with_suffix("").parts)
+    return "-".join(file.relative_to(pool / "metadata").with_suffix("").parts)
 
 
-def _open_parquet(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a metadata file; raises PoolError when it cannot be read."""
     try:
         return pq.ParquetFile(path.open("rb") if is_remote(path) else path)
     except (pa.ArrowException, OSError) as error:
@@ -136,12 +148,13 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
         ) from error
 
 
-def _row_count(path: Path) -> int:
-    return int(_open_parquet(path).metadata.num_rows)
+def row_count(path: Path) -> int:
+    """Return the rows of a metadata file; raises PoolError when it cannot be read."""
+    return int(open_parquet(path).metadata.num_rows)
 
 
-def _open_shard(path: Path) -> Shard:
-    """Read a shard's counts from the stats file that img2dataset writes beside it."""
+def open_shard(path: Path) -> Shard:
+    """Read a shard's counts from the stats file that img2dataset writes beside it; raises PoolError."""
     stats_path = path.with_name(f"{path.stem}_stats.json")
     try:
         stats = json.loads(stats_path.read_text())
@@ -152,11 +165,12 @@ def _open_shard(path: Path) -> Shard:
         raise PoolError(f"unusable stats file: {error!r}", where=stats_path) from error
 
 
-def _deal(shards: list[Shard], files: list[Path], rows: list[int]) -> list[list[Shard]]:
+def deal_shards(shards: list[Shard], files: list[Path], rows: list[int]) -> list[list[Shard]]:
     """Give each part the shards that make up its rows; a pool without shards is fine.
 
     A part's shards follow one another. Which part comes next is told by the first uid that the next
-    shard's own list of rows has; without such a list, by the order of the metadata files' names.
+    shard's own list of rows has; without such a list, by the order of the metadata files' names. Raises
+    PoolError when they don't add up.
     """
     if not shards:
         return [[] for _ in files]
@@ -201,7 +215,7 @@ def _take(waiting: list[Shard], file: Path, wanted: int) -> list[Shard]:
 
 def _first_uid(path: Path) -> str | None:
     """Return the first uid of a metadata file or of a shard's list of rows; None when it has none."""
-    file = _open_parquet(path)
+    file = open_parquet(path)
     if "uid" not in file.schema_arrow.names or file.metadata.num_rows == 0:
         return None
     batch = next(file.iter_batches(1, columns=["uid"]))

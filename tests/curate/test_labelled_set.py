@@ -35,7 +35,8 @@ def samples(pool: Pool) -> dict[str, Sample]:
 def table(folder: Path) -> pd.DataFrame:
     labels = pd.read_csv(folder / "labels.csv").set_index("uid")
     rows = pq.read_table(folder / "metadata").to_pandas().set_index("uid")
-    return rows.join(labels)
+    joined: pd.DataFrame = rows.join(labels)
+    return joined
 
 
 @pytest.fixture

@@ -150,10 +150,12 @@ class _Writer:
 @contextlib.contextmanager
 def _writing(operator: Operator, output: Path) -> Iterator[_Writer]:
     schema = pa.schema([*_UID_FIELDS, *(pa.field(column.name, column.type) for column in operator.columns)])
+    texts: Any = [column.name for column in operator.columns if pa.types.is_string(column.type)]
     with (
         replacing(errors_path(output)) as errors_file,
         replacing(output) as scores_file,
-        pq.ParquetWriter(scores_file, schema, compression="zstd") as scores,
+        # Numbers hardly repeat; to look for those that do costs more than all else about writing them.
+        pq.ParquetWriter(scores_file, schema, compression="zstd", use_dictionary=texts) as scores,
         pq.ParquetWriter(errors_file, _ERRORS, compression="zstd") as errors,
     ):
         yield _Writer(operator, scores, errors)

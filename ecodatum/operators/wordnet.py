@@ -161,6 +161,8 @@ class Lexicon:
 
     def __init__(self, parts: tuple[_PartOfSpeech, ...], *, repeat: bool) -> None:
         self._parts, self._repeat = parts, repeat
+        self._entries = frozenset(word for part in parts for word in (*part.lemmas, *part.irregular))
+        self._endings = frozenset(old[-1] for part in parts for old, _ in part.suffixes)
 
     @classmethod
     def read(cls, folder: Path, ids: frozenset[int], *, repeat: bool) -> "Lexicon":
@@ -174,6 +176,8 @@ class Lexicon:
     def names_a_thing(self, word: str) -> bool:
         """Return whether the first synset of the word, as it stands in a caption, is among the ids."""
         word = word.lower()
+        if word not in self._entries and word[-1:] not in self._endings:
+            return False  # most words of a crawl
         for part in self._parts:
             found = part.look_up(word, repeat=self._repeat)
             if found is not None:

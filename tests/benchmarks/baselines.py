@@ -2,13 +2,13 @@
 
 Run it as
 
-    DATACOMP_HOME=checkout python tests/benchmarks/baselines.py --peer-python PYTHON --assets FOLDER
+    DATACOMP_HOME=checkout python -m tests.benchmarks.baselines --peer-python PYTHON --assets FOLDER
 
 PYTHON is an interpreter with what the peer imports: torch, pandas, pyarrow, fsspec, tqdm, nltk 3.8.1,
 fasttext 0.9.3 and gcld3 (not fasttext-predict, which overwrites fasttext). FOLDER holds what it would
-download, see datacomp_baselines.py; what is known of it here is linked into it. Each filter runs here and there in
-turn, with two workers both, on synthetic metadata; the subsets must be equal byte for byte. Prints a
-Markdown table.
+download, see datacomp_baselines.py; what is known of it here is linked into it. Each filter runs here
+and there in turn, with two workers both, on synthetic metadata; the subsets must be equal byte for
+byte. Prints a Markdown table.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from measuring import Usage, markdown, run
-from synthetic_pool import write_pool
 
 from ecodatum.operators.language import find_model
 from ecodatum.operators.wordnet import Wordnet, WordnetParameters
+from tests.benchmarks.measuring import Usage, markdown, run
+from tests.benchmarks.synthetic_pool import write_pool
 
 #: A name for the row: the recipe here with its changes, and the arguments there.
 FILTERS = {

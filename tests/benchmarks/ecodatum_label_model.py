@@ -1,6 +1,6 @@
 """Measures votes, label model and P(SELECT) of each row, here and in the released EcoDatum's code.
 
-Run it as `ECODATUM_HOME=checkout python tests/benchmarks/ecodatum_label_model.py`. Both get the same
+Run it as `ECODATUM_HOME=checkout python -m tests.benchmarks.ecodatum_label_model`. Both get the same
 scores of the eight released labelling functions. There: its functions through Snorkel's applier, the LF
 summary, fit and `predict_proba`, on a frame that is in memory already, so that its slow files don't count.
 Here: from the parquet of each part to a parquet of probabilities. Votes must be the same, weights and
@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from measuring import Usage, markdown, run
+
+from tests.benchmarks.measuring import Usage, markdown, run
 
 PART_ROWS = 500_000
 RECIPE = Path(__file__).parents[1] / "curate" / "released_demo.yaml"
@@ -149,7 +150,7 @@ def measure(side: str, files: list[Path], out: Path) -> tuple[Usage, dict[str, f
     """Run a side in a process of its own."""
     report = out / "steps.json"
     request = json.dumps({"side": side, "files": [str(file) for file in files], "out": str(out)})
-    usage = run([sys.executable, __file__, "--in-process", request])
+    usage = run([sys.executable, "-m", __spec__.name, "--in-process", request])
     return usage, json.loads(report.read_text())
 
 
@@ -207,7 +208,9 @@ def main() -> None:
         shutil.rmtree(scratch)
     head = ["votes, label model, P(SELECT)", "votes, CPU s", "all steps, CPU s"]
     print(markdown([*head, "whole process, CPU s", "wall s", "peak GB"], rows))
-    print(f"\nAll steps: {ratio:.0f} times less CPU. Votes equal; probabilities and weights within {apart:.1g}.")
+    print(
+        f"\nAll steps: {ratio:.0f} times less CPU. Votes equal; probabilities and weights within {apart:.1g}."
+    )
 
 
 if __name__ == "__main__":

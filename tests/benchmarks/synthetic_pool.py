@@ -91,7 +91,7 @@ def _vocabulary(language: str) -> list[str]:
         lines = index.read_text(encoding="utf-8").splitlines()
         nouns = [line.split(maxsplit=1)[0] for line in lines if not line.startswith(" ")]
         chosen = np.random.default_rng(0).permutation([noun for noun in nouns if "_" not in noun])
-        return common + chosen[:40_000].tolist()
+        return [*common, *map(str, chosen[:40_000])]
     endings = ["", *(first + second for first in "aeionrst" for second in "aeiouklm")]
     return common + [word + ending for ending in endings[1:] for word in common]
 

@@ -9,7 +9,7 @@ import yaml
 from rich.markup import escape
 
 from ecodatum import __version__
-from ecodatum.cli import assets, datacomp, labels
+from ecodatum.cli import assets, datacomp, evalsets, labels, pool
 from ecodatum.cli.centroids import centroids
 from ecodatum.cli.console import StageProgress, err, out, table
 from ecodatum.cli.evaluate import evaluate
@@ -33,7 +33,9 @@ app = typer.Typer(
 
 app.add_typer(assets.app, name="assets")
 app.add_typer(datacomp.app, name="datacomp")
+app.add_typer(evalsets.app, name="evalsets")
 app.add_typer(labels.app, name="labels")
+app.add_typer(pool.app, name="pool")
 app.command()(reshard)
 app.command()(train)
 app.command()(evaluate)

@@ -218,5 +218,8 @@ def _first_uid(path: Path) -> str | None:
     file = open_parquet(path)
     if "uid" not in file.schema_arrow.names or file.metadata.num_rows == 0:
         return None
-    batch = next(file.iter_batches(1, columns=["uid"]))
+    try:
+        batch = next(file.iter_batches(1, columns=["uid"]))
+    except (pa.ArrowException, OSError) as error:
+        raise PoolError(f"damaged parquet: {error}", where=path) from error
     return str(batch.column(0)[0].as_py())

@@ -8,7 +8,7 @@ from ecodatum.datacomp.checkout import find_checkout
 from ecodatum.datacomp.scripts import OwnScale
 from ecodatum.errors import AssetError
 from ecodatum.evaluate.record import Record, Result
-from ecodatum.evaluate.scoring import data_fingerprint
+from ecodatum.evaluate.sets import data_fingerprint
 from ecodatum.evaluate.tasks import load_tasks
 from ecodatum.files import remove
 from ecodatum.operators.clip_models import choose_device, register

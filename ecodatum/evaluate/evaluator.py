@@ -9,7 +9,8 @@ from pathlib import Path
 from ecodatum.errors import AssetError, EcoDatumError, RunError
 from ecodatum.evaluate.encoder import Encoder
 from ecodatum.evaluate.record import Record, Result
-from ecodatum.evaluate.scoring import ImageFeatures, data_fingerprint, score
+from ecodatum.evaluate.scoring import ImageFeatures, score
+from ecodatum.evaluate.sets import data_fingerprint
 from ecodatum.evaluate.tasks import Task
 from ecodatum.operators import clip_models
 

@@ -11,7 +11,7 @@ import torch
 from ecodatum.errors import PoolError
 from ecodatum.evaluate import metrics
 from ecodatum.evaluate.encoder import Encoder
-from ecodatum.evaluate.sets import LabelledSet, TableSet, TestImage, decode_rgb, decode_upright
+from ecodatum.evaluate.sets import LabelledSet, TestImage, decode_rgb, decode_upright, table_set
 from ecodatum.evaluate.tasks import Task
 
 Metrics = dict[str, float | None]
@@ -52,11 +52,6 @@ def score(task: Task, folder: Path, encoder: Encoder, images: ImageFeatures) -> 
     Raises PoolError when the data is missing or damaged.
     """
     return _SCORERS[task.kind](task, folder, encoder, images)
-
-
-def data_fingerprint(task: Task, folder: Path) -> str:
-    """Return a hash of a task's data; raises PoolError when it is missing."""
-    return _table(task, folder).fingerprint() if task.kind in _COLUMNS else LabelledSet(folder).fingerprint()
 
 
 def _classification(task: Task, folder: Path, encoder: Encoder, images: ImageFeatures) -> Metrics:
@@ -144,7 +139,7 @@ def _retrieval(task: Task, folder: Path, encoder: Encoder, images: ImageFeatures
     captions: list[list[str]] = []
 
     def pictures() -> Iterator[TestImage]:
-        for row in _table(task, folder).rows():
+        for row in table_set(task, folder).rows():
             captions.append([row["caption"]] if isinstance(row["caption"], str) else row["caption"])
             yield TestImage(row["image"]["bytes"], f"{folder}: row {len(captions) - 1}")
 
@@ -163,7 +158,7 @@ def _associations(task: Task, folder: Path, encoder: Encoder, images: ImageFeatu
     cues: list[str] = []
 
     def new_pictures() -> Iterator[TestImage]:
-        for row in _table(task, folder).rows():
+        for row in table_set(task, folder).rows():
             cues.append(_cue_prompt(row["cue"]))
             wanted.append(np.isin(row["candidates"], row["associations"]))
             candidates.append([])
@@ -184,16 +179,6 @@ def _cue_prompt(cue: str) -> str:
     """Return WinoGAViL's prompt for a cue (DataComp eval_utils/wino_eval.py, `get_clip_prompt`)."""
     cue = cue.lower()
     return f"{'An' if cue[:1] in tuple('aeiou') else 'A'} {cue}"
-
-
-_COLUMNS: Final = {
-    "retrieval": ("image", "caption"),
-    "associations": ("candidates", "cue", "associations", "candidate_images"),
-}
-
-
-def _table(task: Task, folder: Path) -> TableSet:
-    return TableSet(folder, _COLUMNS[task.kind])
 
 
 _SCORERS: Final[dict[str, Callable[[Task, Path, Encoder, ImageFeatures], Metrics]]] = {

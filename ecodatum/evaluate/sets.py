@@ -12,11 +12,17 @@ import pyarrow.parquet as pq
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ecodatum.errors import PoolError
+from ecodatum.evaluate.tasks import Task
 from ecodatum.fingerprint import file_fingerprint, fingerprint
 from ecodatum.pool.shards import Sample, read_shard
 
 #: The members that may be a test image, in the order in which DataComp looks for them.
 _IMAGES: Final = ("webp", "png", "jpg", "jpeg")
+#: The columns of the sets that are read from parquet, by the kind of task.
+_COLUMNS: Final = {
+    "retrieval": ("image", "caption"),
+    "associations": ("candidates", "cue", "associations", "candidate_images"),
+}
 _ROWS_AT_ONCE: Final = 64
 _TODO: Final = "fetch this evaluation set again"
 
@@ -112,6 +118,22 @@ class TableSet:
     def fingerprint(self) -> str:
         """Return a hash of the set's files."""
         return fingerprint([file_fingerprint(path) for path in self.files])
+
+
+def table_set(task: Task, folder: Path) -> TableSet:
+    """Return the set of a task that is read from parquet."""
+    return TableSet(folder, _COLUMNS[task.kind])
+
+
+def data_fingerprint(task: Task, folder: Path) -> str:
+    """Return a hash of a task's data; raises PoolError when it is missing."""
+    data = table_set(task, folder) if is_table(task) else LabelledSet(folder)
+    return data.fingerprint()
+
+
+def is_table(task: Task) -> bool:
+    """Tell whether a task's set is parquet; the others are webdataset folders."""
+    return task.kind in _COLUMNS
 
 
 def decode_rgb(test: TestImage) -> Image.Image:

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ecodatum.errors import PoolError
 from ecodatum.operators.operator import Column, MetadataOperator, Scores, fault_where
@@ -61,10 +62,10 @@ def code_points(text: pa.Array) -> tuple[CodePoints, Offsets]:
     start = np.frombuffer(text.buffers()[1], np.int64)[text.offset : text.offset + len(text) + 1]
     data = text.buffers()[2]
     raw = np.frombuffer(data, np.uint8)[start[0] : start[-1]] if data else np.empty(0, np.uint8)
-    is_first = (raw & 0xC0) != 0x80  # UTF-8: the other bytes of a character begin with the bits 10
-    before = np.concatenate(([0], np.cumsum(is_first)))
     codes = np.frombuffer(raw.tobytes().decode("utf-8").encode("utf-32-le"), np.uint32)
-    return codes, before[start - start[0]]
+    # Counted without regard to nulls, below which there may be bytes.
+    lines = pa.Array.from_buffers(text.type, len(text), [None, *text.buffers()[1:]], offset=text.offset)
+    return codes, np.concatenate((np.zeros(1, np.int64), np.cumsum(pc.utf8_length(lines).to_numpy())))
 
 
 def count_words(codes: CodePoints, offsets: Offsets) -> npt.NDArray[np.int64]:
@@ -74,5 +75,4 @@ def count_words(codes: CodePoints, offsets: Offsets) -> npt.NDArray[np.int64]:
     begins[1:] &= space[:-1]
     firsts = offsets[:-1][np.diff(offsets) > 0]
     begins[firsts] = ~space[firsts]
-    before = np.concatenate(([0], np.cumsum(begins)))
-    return np.diff(before[offsets])
+    return np.diff(np.searchsorted(np.flatnonzero(begins), offsets))

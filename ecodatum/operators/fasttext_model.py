@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 _MAGIC: Final = 793712314
@@ -36,6 +35,8 @@ _EPSILON: Final = np.float32(1e-5)
 _STEEPEST: Final = np.float32(80)
 #: A label must be better than the second by this factor: a hundred times what rounding does.
 _DECIDED: Final = np.float32(1.001)
+#: What probabilities are counted in, so that the least are not denormal numbers, which are slow.
+_WHOLE: Final = np.float32(2.0**96)
 _ROWS_AT_ONCE: Final = 2048
 _BLOCK: Final = 64
 
@@ -47,7 +48,7 @@ class Prediction(NamedTuple):
     """The best label's number and probability for each line, and which lines are undecided; (n,) each."""
 
     labels: Integers
-    probabilities: Doubles
+    probabilities: Floats
     undecided: npt.NDArray[np.bool_]
 
 
@@ -138,13 +139,14 @@ class FasttextModel:
             counts += found
         return sums, counts, known == 0
 
-    def _descend(self, hidden: Floats) -> tuple[Integers, Doubles, Doubles]:
+    def _descend(self, hidden: Floats) -> tuple[Integers, Floats, Floats]:
         """Return for each line its best label, and the probabilities of it and of the second best."""
         count, rows = len(self.nodes) + 1, len(hidden)
-        labels, best, second = np.empty(rows, np.int64), np.empty(rows), np.empty(rows)
-        chances = np.empty(
-            (2 * count - 1, _ROWS_AT_ONCE)
-        )  # in float32 the least would be denormal, thus slow
+        labels = np.empty(rows, np.int64)
+        best, second = np.empty(rows, np.float32), np.empty(rows, np.float32)
+        chances = np.empty((2 * count - 1, _ROWS_AT_ONCE), np.float32)
+        numbers = np.arange(count, dtype=np.uint32)[:, None]
+        spare = np.uint32((1 << count.bit_length()) - 1)
         for start in range(0, rows, _ROWS_AT_ONCE):
             part = slice(start, min(start + _ROWS_AT_ONCE, rows))
             right = self._against(hidden[part])
@@ -155,17 +157,20 @@ class FasttextModel:
             left = (1 + _EPSILON) - right
             right += _EPSILON
             chance = chances[:, : right.shape[1]]
-            chance[-1] = 1
+            chance[-1] = _WHOLE
             for node in range(count - 2, -1, -1):
                 first, last = self.children[node]
                 np.multiply(chance[count + node], left[node], out=chance[first])
                 np.multiply(chance[count + node], right[node], out=chance[last])
             leaves = chance[:count]
-            place = leaves.argmax(axis=0), np.arange(leaves.shape[1])
-            labels[part], best[part] = place[0], leaves[place]
+            # Positive floats order as the integers of their bits: with the label's number in the lowest
+            # ones, the greatest is found at once for all lines, and differs by much less than decides.
+            found = ((leaves.view(np.uint32) & ~spare) | numbers).max(axis=0) & spare
+            place = found, np.arange(leaves.shape[1])
+            labels[part], best[part] = found, leaves[place]
             leaves[place] = 0
             second[part] = leaves.max(axis=0)
-        return labels, best, second
+        return labels, best / _WHOLE, second / _WHOLE
 
     def _against(self, hidden: Floats) -> Floats:
         """Return minus each node's product with each line, (nodes, lines).

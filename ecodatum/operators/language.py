@@ -85,7 +85,7 @@ class Language(MetadataOperator):
             prediction = self._columnar.predict(text)
             alone = np.flatnonzero(prediction.undecided & ~missing)
             lang = np.array(self._columnar.labels.to_pylist(), object)[prediction.labels]
-            score = prediction.probabilities.astype(np.float32)
+            score = prediction.probabilities
         else:
             alone = np.flatnonzero(~missing)
             lang, score = np.empty(len(text), object), np.empty(len(text), np.float32)

@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,12 +105,18 @@ def _scratch(folder: str | None) -> list[str]:
 
 
 def _retry(retries: int) -> list[str]:
-    """Return the lines after srun: a task that was killed goes back to the queue, `retries` times."""
+    """Return the lines after srun: a task that was killed goes back to the queue, `retries` times.
+
+    One that Slurm itself has ended (cancelled, preempted, out of time) no longer counts as running.
+    """
     job = "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_JOB_ID:+_$SLURM_ARRAY_TASK_ID}"
     return [
         "status=$?",
+        f'task="{job}"',
         f'case "$status" in {_MENDABLE})',
-        f'    if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {retries} ]; then scontrol requeue "{job}"; fi ;;',
+        f'    if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {retries} ] &&',
+        '        [ "$(squeue --noheader --jobs="$task" --format=%T)" = RUNNING ]',
+        '    then scontrol requeue "$task"; fi ;;',
         "esac",
         'exit "$status"',
     ]
@@ -139,10 +145,22 @@ def ended(jobs: Iterable[str]) -> dict[str, str]:
     listed = ",".join(sorted(set(jobs)))
     if not listed:
         return {}
-    form = ("--noheader", "--parsable2", "--allocations", "--array", "--format=JobID,State")
+    form = ("--noheader", "--parsable2", "--allocations", "--format=JobID,State")
     text = _ask("sacct", *form, f"--jobs={listed}")
     rows = (line.split("|", 1) for line in (text or "").splitlines())
-    return {row[0]: row[1] for row in rows if len(row) == 2}
+    return {task: row[1] for row in rows if len(row) == 2 for task in _tasks_of(row[0])}
+
+
+def _tasks_of(name: str) -> Iterator[str]:
+    """Yield the tasks that a row of the accounting stands for: 7, 7_3, or, never begun, 7_[4,6-9%2]."""
+    job, _, listed = name.partition("_")
+    if not listed.startswith("["):
+        yield name
+        return
+    for span in listed.strip("[]").partition("%")[0].split(","):
+        first, _, last = span.partition("-")
+        for index in range(int(first), int(last or first) + 1):
+            yield f"{job}_{index}"
 
 
 def cancel(jobs: Iterable[str]) -> None:

@@ -28,6 +28,7 @@ class Join:
 
     def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
         """Write the file."""
+        slow = self.slow_while is not None and self.slow_while.exists()
         (self.attempts / f"{self.name}-{uuid.uuid4().hex}").touch()
         if self.fails_while is not None and self.fails_while.exists():
             raise RunError("cannot be done now", where=self.name)
@@ -35,7 +36,7 @@ class Join:
         with outputs[""].open("w") as file:
             file.write(text[: len(text) // 2])
             file.flush()
-            if self.slow_while is not None and self.slow_while.exists():
+            if slow:
                 time.sleep(self.seconds)
             file.write(text[len(text) // 2 :] + " " * self.size)
         progress(1)
@@ -46,17 +47,18 @@ class Join:
         return {"name": self.name}
 
 
-def chain(work: Path, width: int, *, stages: tuple[str, ...] = ("first", "second", "third"), **job: Any) -> list[Unit]:
+def chain(
+    work: Path, width: int, *, stages: tuple[str, ...] = ("first", "second", "third"), **job: Any
+) -> list[Unit]:
     """Return the units of a chain: `width` units, as many more that need one of those each, and one for all.
 
     job: what the jobs of the first stage get besides.
     """
     attempts = work / "attempts"
     attempts.mkdir(parents=True, exist_ok=True)
-    first, second, third = stages
-    ones = [_unit(work, first, f"a{i}", (), **job) for i in range(width)]
-    twos = [_unit(work, second, f"b{i}", (one.output,)) for i, one in enumerate(ones)]
-    return [*ones, *twos, _unit(work, third, "c", tuple(two.output for two in twos))]
+    ones = [_unit(work, "first", f"a{i}", (), **job) for i in range(width)]
+    twos = [_unit(work, "second", f"b{i}", (one.output,)) for i, one in enumerate(ones)]
+    return [*ones, *twos, _unit(work, "third", "c", tuple(two.output for two in twos))]
 
 
 def _unit(work: Path, stage: str, name: str, needs: tuple[Output, ...], **job: Any) -> Unit:

@@ -2,24 +2,127 @@
 
 import multiprocessing
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import pandas as pd
 import typer
 
-from ecodatum.cli.console import err, out, table
+from ecodatum.cli.console import StageProgress, err, out, table
 from ecodatum.errors import PoolError, RunError
+from ecodatum.files import make_folder
 
 if TYPE_CHECKING:
     from ecodatum.pool.checking import Fault, Layout, PartReport
+    from ecodatum.pool.fetching import Fetched
 
 app = typer.Typer(no_args_is_help=True, help="Fetch a pool, or check one.", rich_markup_mode="markdown")
 
 _SHOWN = 40
+
+
+class Scale(StrEnum):
+    """The pools on the hub."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
+    XLARGE = "xlarge"
+    DATACOMP_1B = "1b"
+
+
+class ResizeMode(StrEnum):
+    """How img2dataset makes an image fit."""
+
+    NO = "no"
+    BORDER = "border"
+    KEEP_RATIO = "keep_ratio"
+    KEEP_RATIO_LARGEST = "keep_ratio_largest"
+    CENTER_CROP = "center_crop"
+
+
+class Format(StrEnum):
+    """How images are encoded."""
+
+    JPG = "jpg"
+    PNG = "png"
+    WEBP = "webp"
+
+
+@app.command()
+def fetch(
+    scale: Annotated[Scale, typer.Option(help="Which pool; 1b is DataComp-1B.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="The pool's folder; what is there is kept.")],
+    metadata_only: Annotated[bool, typer.Option("--metadata-only", help="Fetch no images.")] = False,
+    npz: Annotated[bool, typer.Option(help="Fetch the CLIP embeddings too, 5 KB a sample.")] = True,
+    jobs: Annotated[int, typer.Option(min=0, help="Metadata files at a time; 0: all in this process.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Processes for the images of a metadata file.")] = 16,
+    threads: Annotated[int, typer.Option(min=1, help="Downloads at a time in each process.")] = 128,
+    image_size: Annotated[int, typer.Option(min=1, help="Pixels that images are made to fit.")] = 512,
+    resize_mode: Annotated[ResizeMode, typer.Option(help="How they are.")] = ResizeMode.KEEP_RATIO_LARGEST,
+    resize_only_if_bigger: Annotated[bool, typer.Option(help="Leave smaller images as they are.")] = True,
+    encode_format: Annotated[Format, typer.Option(help="What images are encoded as.")] = Format.JPG,
+    blur_faces: Annotated[bool, typer.Option(help="Blur the face boxes of the metadata.")] = True,
+    retries: Annotated[int, typer.Option(min=0, help="Tries after the first.")] = 2,
+    timeout: Annotated[int, typer.Option(min=1, help="Seconds until a server is given up.")] = 10,
+    work: Annotated[Path, typer.Option(help="Folder for logs.")] = Path("runs"),
+) -> None:
+    """Fetch a pool: metadata and embeddings from the Hugging Face hub, images from the web.
+
+    Images are fetched by img2dataset with the settings of DataComp's `download_upstream.py`, one metadata
+    file after another or several at a time. Interrupted, the same command goes on. Links die: the share
+    of images that came is printed for each metadata file, with the commonest reasons.
+
+    Example: `ecodatum pool fetch --scale small --out pools/small --jobs 2 --processes 8`
+    """
+    from ecodatum.pipeline.fetch_pool import STAGE, plan_fetch
+    from ecodatum.pipeline.run import run_stages
+    from ecodatum.pool.fetching import REPOSITORIES, ImageSettings, fetch_metadata, require_downloader
+
+    if not metadata_only:
+        require_downloader()
+    folder = out_folder.expanduser().resolve()
+    make_folder(folder)
+    err.print(f"metadata: {REPOSITORIES[scale]}")
+    commit = fetch_metadata(REPOSITORIES[scale], folder, embeddings=npz)
+    if metadata_only:
+        out.print(f"{folder}: metadata at commit {commit}")
+        return
+    settings = ImageSettings(
+        image_size,
+        resize_mode.value,
+        resize_only_if_bigger,
+        encode_format.value,
+        blur_faces,
+        retries,
+        timeout,
+    )
+    plan = plan_fetch(
+        folder, settings, processes=processes, threads=threads, work=work.expanduser().resolve()
+    )
+    run_stages(plan.units, (STAGE,), jobs=jobs, folder=plan.folder, reporter=StageProgress())
+    fetched = plan.settle()
+    out.print(table(_fetched(fetched), title=str(folder)))
+    rows, images = sum(f.rows for f in fetched.values()), sum(f.images for f in fetched.values())
+    out.print(f"{folder}: {images:,} of {rows:,} images ({images / max(rows, 1):.1%})")
+
+
+def _fetched(fetched: "Mapping[str, Fetched]") -> pd.DataFrame:
+    rows = [
+        {
+            "part": name,
+            "rows": f"{part.rows:,}",
+            "images": f"{part.images:,}",
+            "success": f"{part.images / max(part.rows, 1):.1%}",
+            "commonest failures": "; ".join(f"{count:,} × {why}" for why, count in part.reasons) or "-",
+        }
+        for name, part in fetched.items()
+    ]
+    return pd.DataFrame(rows)
 
 
 @app.command()

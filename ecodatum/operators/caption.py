@@ -47,11 +47,26 @@ class Caption(MetadataOperator):
 
 
 def captions(batch: pa.RecordBatch) -> pa.Array:
-    """Return the caption column as large strings, (n,); raises PoolError when it holds no text."""
+    """Return the caption column as large strings, (n,); one that is not UTF-8 counts as missing.
+
+    Raises PoolError when the column holds no text.
+    """
     text = batch.column("text")
     if not (pa.types.is_string(text.type) or pa.types.is_large_string(text.type)):
         raise PoolError(f"the metadata column text holds {text.type}, not text")
-    return text.cast(pa.large_string())
+    text = text.cast(pa.large_string())
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        return pa.array([_decoded(raw) for raw in text.cast(pa.large_binary()).to_pylist()], text.type)
+    return text
+
+
+def _decoded(raw: bytes | None) -> str | None:
+    try:
+        return raw.decode("utf-8") if raw is not None else None
+    except UnicodeDecodeError:
+        return None
 
 
 def code_points(text: pa.Array) -> tuple[CodePoints, Offsets]:

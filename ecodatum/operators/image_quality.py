@@ -5,6 +5,7 @@ Source: cleanvision 0.3.7, `issue_managers/image_property.py`; scores lie in [0,
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ _COARSE: Final = [
 ]
 #: A level is off by at most 1/2 for the tables and 1 for the conversion, and so is that of a percentile.
 _SLACK: Final = 3
+_FEW: Final = 1 / 8
 
 _LEVELS = np.arange(256, dtype=np.float64)
 
@@ -151,18 +153,30 @@ def _colour_percentiles(image: Image.Image) -> tuple[float, float]:
     levels = np.asarray(coarse).ravel()
     pixels = [np.asarray(band).ravel() for band in bands]
 
+    def squares(chosen: slice | npt.NDArray[np.intp]) -> npt.NDArray[np.uint32]:
+        total = np.zeros(len(levels[chosen]), np.uint32)
+        for weight, band in zip(_WEIGHTS, pixels, strict=True):
+            own = band[chosen].astype(np.uint32)
+            own *= own
+            own *= weight
+            total += own
+        return total
+
+    @cache
+    def of_all() -> npt.NDArray[np.uint32]:
+        return squares(slice(None))
+
     def brightness(rank: int, last: int) -> tuple[float, float]:
         """Return the brightness at two neighbouring ranks."""
         lowest, highest = (int(level) for level in np.searchsorted(below, (rank, last), "right"))
-        lowest = max(0, lowest - _SLACK)
-        near = np.flatnonzero(levels - np.uint8(lowest) <= highest + _SLACK - lowest)
-        squares = np.zeros(len(near), np.uint32)
-        for weight, band in zip(_WEIGHTS, pixels, strict=True):
-            own = band[near].astype(np.uint32)
-            squares += own * own * np.uint32(weight)
+        lowest, highest = max(0, lowest - _SLACK), min(len(below) - 1, highest + _SLACK)
         start = int(below[lowest - 1]) if lowest else 0
-        squares.partition((rank - start, last - start))
-        return math.sqrt(squares[rank - start] / _WHITE), math.sqrt(squares[last - start] / _WHITE)
+        if below[highest] - start > _FEW * len(levels):  # as with a white ground
+            start, near = 0, of_all()
+        else:
+            near = squares(np.flatnonzero(levels - np.uint8(lowest) <= highest - lowest))
+        near.partition((rank - start, last - start))
+        return math.sqrt(near[rank - start] / _WHITE), math.sqrt(near[last - start] / _WHITE)
 
     return _percentile(brightness, len(levels), 0.05), _percentile(brightness, len(levels), 0.99)
 

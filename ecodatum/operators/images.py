@@ -53,7 +53,8 @@ def _look_ahead(shards: Sequence[Shard], operators: Sequence[ImageOperator], ahe
     waiting: deque[Future[list[Look]]] = deque()
     with warnings.catch_warnings(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         warnings.filterwarnings("ignore", module="PIL")  # of oddities in an image: it decodes or it doesn't
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # A few hundred bytes may claim 90 million pixels and more, and would get gigabytes for them.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
         for shard in shards:
             samples = read_shard(shard.path)
             while few := list(islice(samples, _TOGETHER)):

@@ -12,6 +12,7 @@ from ecodatum.files import locked
 from ecodatum.launch import slurm
 from ecodatum.launch.packing import items_per_task, pack
 from ecodatum.launch.profile import Profile
+from ecodatum.pipeline.attempts import read_attempt
 from ecodatum.pipeline.ledger import Array, Submission, read_submissions, unit_id, write_units
 from ecodatum.pipeline.task import RunTask
 from ecodatum.pipeline.units import Unit
@@ -63,7 +64,7 @@ def submit(
     slurm.require_slurm()
     with locked(folder / "submissions" / "lock") as held:
         write_units(folder, units)
-        packed = pack_units(units, profile, _under_way(folder, alone=held))
+        packed = pack_units(units, profile, _under_way(units, folder, alone=held))
         now, mark = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f"), secrets.token_hex(4)
         own = folder / "submissions" / f"{now}-{mark}"
         arrays = tuple(
@@ -108,24 +109,34 @@ def _submit(
         told(array.stage, job, len(tasks))
 
 
-def _under_way(folder: Path, *, alone: bool) -> dict[str, str]:
-    """Return the tasks that Slurm has not finished by the unit's id.
+def _under_way(units: Sequence[Unit], folder: Path, *, alone: bool) -> dict[str, str]:
+    """Return the tasks that Slurm has not finished by the id of the unit, unless that has failed in it.
 
     alone: no other driver submits at this moment, so that an array without a job is a dead driver's.
     """
     queue = slurm.queue()
     if queue is None:
         raise RunError("Slurm cannot be asked", where="squeue", todo="is the controller up? (scontrol ping)")
-    under_way = {}
+    under_way: dict[str, str] = {}
     for submission in read_submissions(folder):
         for array in submission.arrays:
             if alone and not array.settled:
                 _cancel_forgotten(array, queue)
                 array.settle("")
-            for task, units in zip(array.task_ids(), array.tasks, strict=False):
+            for task, names in zip(array.task_ids(), array.tasks, strict=False):
                 if task in queue:
-                    under_way.update(dict.fromkeys(units, task))
+                    under_way.update(dict.fromkeys(names, task))
+    for unit in units:
+        task = under_way.get(unit_id(unit))
+        if task is not None and queue[task].state != "PENDING" and _given_up(unit, task):
+            del under_way[unit_id(unit)]
     return under_way
+
+
+def _given_up(unit: Unit, task: str) -> bool:
+    """Tell whether a task that may do other units yet is through with this one, in vain."""
+    attempt = read_attempt(unit.log)
+    return attempt is not None and attempt.task == task and attempt.status in {"failed", "blocked"}
 
 
 def cancel_all(folder: Path) -> int:

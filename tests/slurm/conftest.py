@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 from tests.slurm.trivial import Join, attempts
 
 #: How long anything may take here before a test gives up, in seconds.
-PATIENCE = 30
+PATIENCE = 120
 
 
 @dataclass

@@ -170,6 +170,7 @@ def test_a_node_that_dies_with_all_it_runs_leaves_nothing_half_done(
         os.kill(step, signal.SIGKILL)
     os.kill(process, signal.SIGKILL)
     slow.unlink()
+    until(lambda: slurm("squeue", "--noheader", "--states=R") == "")
     slurm.script("start")
     ended(tmp_path)
     send(units, tmp_path)  # had Slurm not started it again by itself
@@ -315,11 +316,7 @@ def test_a_retry_waits_for_the_unit_that_is_tried_again(
     pid = running(units[0])
     broken.unlink()
     packed = send(units, tmp_path)  # b1 and c wait in the queue for the a1 that has failed
-    assert sorted(unit.name for _, tasks in packed.arrays for task in tasks for unit in task) == [
-        "a1",
-        "b1",
-        "c",
-    ]
+    assert [u.name for _, tasks in packed.arrays for task in tasks for u in task] == ["a1", "b1", "c"]
     slow.unlink()
     os.kill(pid, signal.SIGKILL)
     assert len(ended(tmp_path).of("done")) == len(units)
@@ -335,9 +332,10 @@ def test_status_needs_no_accounting_and_no_slurm_to_know_what_was(
     units = chain(tmp_path, 3, seconds=600, slow_while=slow)
     units[1] = chain(tmp_path, 3, fails_while=broken)[1]
     send(units, tmp_path, retries=0)
-    os.kill(running(units[2]), signal.SIGKILL)
+    pids = [running(units[0]), running(units[2])]
     slow.unlink()
-    os.kill(running(units[0]), signal.SIGKILL)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
     ended(tmp_path)
     shim = tmp_path / "bin" / "sacct"
     shim.parent.mkdir()
@@ -345,12 +343,8 @@ def test_status_needs_no_accounting_and_no_slurm_to_know_what_was(
     shim.chmod(0o755)
     monkeypatch.setenv("PATH", f"{shim.parent}:{os.environ['PATH']}")
     states = {unit.unit.name: unit for unit in read_status(tmp_path / "trivial").units}
-    assert [states[name].state for name in ("a0", "a1", "a2", "b0")] == [
-        "failed",
-        "failed",
-        "failed",
-        "blocked",
-    ]
+    assert [states[f"a{i}"].state for i in range(3)] == ["failed"] * 3
+    assert states["b0"].state == "blocked"
     assert states["a1"].reason.startswith("a1: cannot be done now")
     assert "no longer tells" in states["a2"].reason
     assert states["a2"].log == units[2].log

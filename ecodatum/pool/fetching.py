@@ -1,5 +1,6 @@
 """Fetches a pool: metadata from the Hugging Face hub, images from the web through img2dataset."""
 
+import importlib.util
 import json
 import os
 from collections import Counter
@@ -113,13 +114,11 @@ def _stats(folder: Path, number: int) -> dict[str, Any] | None:
 
 
 def require_downloader() -> None:
-    """Raise ConfigError unless img2dataset can be used."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its version
-    try:
-        import img2dataset.downloader  # noqa: F401
-    except ImportError as error:
-        todo = "pip install 'ecodatum[download]' (img2dataset needs a Python before 3.13)"
-        raise ConfigError(f"fetching images needs {error.name}", todo=todo) from error
+    """Raise ConfigError unless img2dataset can be used; it is not imported, which takes seconds."""
+    missing = [name for name in ("img2dataset", "imghdr") if importlib.util.find_spec(name) is None]
+    if missing:
+        todo = "pip install 'ecodatum[download]'; img2dataset needs a Python before 3.13, for imghdr"
+        raise ConfigError(f"fetching images needs {missing[0]}", todo=todo)
 
 
 def fetch_images(
@@ -137,7 +136,7 @@ def fetch_images(
     processes, threads: of the download; threads is for each process. Raises PoolError when a shard could
     not be written.
     """
-    require_downloader()
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its version
     from img2dataset.blurrer import BoundingBoxBlurrer
     from img2dataset.distributor import multiprocessing_distributor
     from img2dataset.downloader import Downloader

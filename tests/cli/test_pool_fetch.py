@@ -74,6 +74,7 @@ def images_asked(web: Web) -> list[str]:
     return [path for path in web.asked if path.endswith(".png")]
 
 
+@pytest.mark.slow
 def test_a_pool_is_fetched_whole_with_what_the_web_still_has(web: Web, tmp_path: Path) -> None:
     environment = {**os.environ, "HF_ENDPOINT": web.address, "COLUMNS": "200"}
     done = subprocess.run(
@@ -137,6 +138,7 @@ def test_shards_that_are_there_are_not_fetched_again(
     assert len(fetched) == len(set(fetched)) == 22
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_with_the_next_shard(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,3 +194,12 @@ def test_a_pool_is_not_continued_in_another_way(web: Web, tmp_path: Path) -> Non
         fetch(web, tmp_path, "--no-npz")
     with pytest.raises(ConfigError, match="was begun with repository"):
         fetching.fetch_metadata("mlfoundations/datacomp_medium", tmp_path / "pool", embeddings=False)
+
+
+def test_without_the_downloader_it_is_said_at_once(
+    tmp_path: Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"needs img2dataset\n.*ecodatum\[download\]"):
+        fetch(web, tmp_path)
+    assert not web.asked

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import pandas as pd
 import typer
@@ -14,8 +14,9 @@ from ecodatum.errors import ConfigError
 
 if TYPE_CHECKING:
     from ecodatum.cli.tune_task import Task
-    from ecodatum.curate.search import Found
-    from ecodatum.curate.tuning import Bench, Choice, Labelled
+    from ecodatum.curate.knobs import Choice
+    from ecodatum.curate.search import Found, Sampler
+    from ecodatum.curate.tuning import Bench, F1At, Labelled
 
 _TOP: Final = "0.2,0.3,0.4,0.5,0.6,0.7,0.8"
 _TAILS: Final = "0.005,0.01,0.02,0.05,0.1,0.2"
@@ -41,6 +42,10 @@ def tune(
     alphas: Annotated[
         str, typer.Option(help="Weights of F1, overlap, conflict and coverage in the composite metric.")
     ] = _ALPHAS,
+    f1_at: Annotated[
+        str,
+        typer.Option(help="Predicted good: cut, what the recipe would keep; half, P(SELECT) above 0.5."),
+    ] = "cut",
     top: Annotated[
         str, typer.Option(help="Candidates of a boundary: the scores that these shares of the pool reach.")
     ] = _TOP,
@@ -70,9 +75,10 @@ def tune(
     """
     from ecodatum.cli.app import changes_of
     from ecodatum.cli.tune_task import Task, prepared
+    from ecodatum.curate.knobs import Candidates
     from ecodatum.curate.recipe import load_recipe
     from ecodatum.curate.search import Plan
-    from ecodatum.curate.tuning import Alphas, Candidates
+    from ecodatum.curate.tuning import Alphas
 
     if out_file.suffix != ".yaml":
         raise ConfigError("must end in .yaml", where=f"--out {out_file}")
@@ -89,9 +95,11 @@ def tune(
         _shares("--tails", tails),
         _numbers("--margins", margins),
     )
-    plan = Plan(sampler, trials, seed)  # type: ignore[arg-type]  # checked above
+    if f1_at not in ("cut", "half"):
+        raise ConfigError(f"no such cut: {f1_at!r}", where="--f1-at", todo="use cut or half")
+    plan = Plan(cast("Sampler", sampler), trials, seed)
     names = tuple(functions.split(",")) if functions else ()
-    task = Task(loaded, candidates, Alphas(*weights), plan, names, Path())
+    task = Task(loaded, candidates, Alphas(*weights), cast("F1At", f1_at), plan, names, Path())
     task = prepared(task, pool, labels, sample, work.expanduser().resolve(), device)
     bench, labelled, held_out = task.open()
     started = time.monotonic()

@@ -11,11 +11,12 @@ import numpy as np
 
 from ecodatum.cli.console import StageProgress, err
 from ecodatum.cli.curation import unscored
+from ecodatum.curate.knobs import Candidates, find_knobs
 from ecodatum.curate.labels import Labels, first_half, read_labels
 from ecodatum.curate.recipe import Recipe
-from ecodatum.curate.samples import draw_scores, labelled_scores, store_scores, stored_scores
+from ecodatum.curate.samples import draw_scores, labelled_scores, open_sample, store_scores, stored_scores
 from ecodatum.curate.search import Plan, search
-from ecodatum.curate.tuning import Alphas, Bench, Candidates, Labelled, find_knobs, open_sample
+from ecodatum.curate.tuning import Alphas, Bench, F1At, Labelled
 from ecodatum.curate.voting import load_columns
 from ecodatum.errors import ConfigError, RunError
 from ecodatum.files import replacing
@@ -37,18 +38,19 @@ class Task:
     recipe: Recipe
     candidates: Candidates
     alphas: Alphas
+    f1_at: F1At
     plan: Plan
     functions: tuple[str, ...]
     folder: Path
 
     def open(self) -> tuple[Bench, Labelled, Labelled]:
         """Return the bench, and the labelled samples: those to search with, and those held out."""
-        pool = open_sample(self.recipe, stored_scores(self.folder / "pool"))
-        knobs = find_knobs(self.recipe, pool, self.candidates, self.functions)
         labels = np.load(self.folder / "labels.npz")
+        pool = open_sample(self.recipe, stored_scores(self.folder / "pool"), int(labels["rows"]))
+        knobs = find_knobs(self.recipe, pool, self.candidates, self.functions)
         columns = load_columns(stored_scores(self.folder / "labelled"), self.recipe.scores())
         labelled = Labelled(columns, labels["good"])
-        bench = Bench(self.recipe, pool, knobs, self.alphas)
+        bench = Bench(self.recipe, pool, knobs, self.alphas, self.f1_at)
         return bench, labelled.take(labels["search"]), labelled.take(~labels["search"])
 
 
@@ -62,9 +64,9 @@ def prepared(task: Task, pool: Path, labels_at: Path, size: int, work: Path, dev
         own, mark = _scored(recipe, labels_at, work, device)
         marks.append(mark)
     document = recipe.model_dump(mode="json", by_alias=True)
-    settings = [asdict(task.candidates), asdict(task.alphas), task.functions]
+    settings = [asdict(task.candidates), asdict(task.alphas), task.f1_at, task.functions]
     plan = [task.plan.sampler, task.plan.seed, size]
-    mark = fingerprint([1, document, settings, plan, marks, labels.uids.tolist(), labels.good.tolist()])
+    mark = fingerprint([2, document, settings, plan, marks, labels.uids.tolist(), labels.good.tolist()])
     folder = work / "tune" / f"{recipe.name}@{mark}"
     if not folder.is_dir():
         names = recipe.scores()
@@ -75,8 +77,10 @@ def prepared(task: Task, pool: Path, labels_at: Path, size: int, work: Path, dev
             table, found = labelled_scores(rows, names, labels)
             search = first_half(_enough(found, labels, labels_at), task.plan.seed)
             store_scores(table, temporary / "labelled")
-            np.savez(temporary / "labels.npz", good=found.good, search=search)
-    return Task(recipe, task.candidates, task.alphas, task.plan, task.functions, folder)
+            np.savez(
+                temporary / "labels.npz", good=found.good, search=search, rows=sum(p.part.rows for p in parts)
+            )
+    return Task(recipe, task.candidates, task.alphas, task.f1_at, task.plan, task.functions, folder)
 
 
 def _enough(found: Labels, labels: Labels, where: Path) -> Labels:

@@ -1,6 +1,7 @@
 """Samples of scores: a seeded draw from all parts, or the rows of given uids, stored like a part's scores."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,55 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ecodatum.curate.calibration import calibrate, calibrated
 from ecodatum.curate.labels import Labels
-from ecodatum.curate.scores import PartScores
-from ecodatum.curate.voting import load_columns
+from ecodatum.curate.order_statistics import top_threshold
+from ecodatum.curate.recipe import Recipe, Top
+from ecodatum.curate.scores import PartScores, as_numbers
+from ecodatum.curate.selection import size_to_keep
+from ecodatum.curate.voting import Columns, Mask, load_columns, passes
+from ecodatum.errors import ConfigError
 from ecodatum.pool.uids import UidArray, UidIndex
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample of the pool: its score columns, each (n,), and which rows pass the recipe's rules, (n,) bool.
+
+    recipe: the recipe with each share replaced by its number in this sample. part: the share of the pool
+    that the sample is.
+    """
+
+    recipe: Recipe
+    columns: Columns
+    candidates: Mask
+    part: float
+
+    def size_to_keep(self, candidates: int) -> int:
+        """Return how many of the sample's candidates the recipe keeps, one at least."""
+        keep = self.recipe.keep
+        if keep is not None and keep.count is not None:
+            keep = keep.model_copy(update={"count": round(keep.count * self.part)})
+        return max(1, size_to_keep(keep, candidates) if keep else 0)
+
+    def number(self, score: str, top: Top) -> float:
+        """Return the score that a share of the sample reaches."""
+        values = as_numbers(self.columns[score])
+        chosen = values[self.candidates] if top.of == "passing" else values
+        return top_threshold(lambda: [chosen], top.top)
+
+
+def open_sample(recipe: Recipe, scores: PartScores, rows: int) -> Sample:
+    """Load the scores that a recipe reads, of a sample from a pool of `rows` rows.
+
+    Raises ConfigError where no row passes its rules.
+    """
+    columns = load_columns(scores, recipe.scores())
+    fixed = calibrated(recipe, calibrate(recipe, [scores]))
+    candidates = passes(fixed.rules, columns, scores.rows)
+    if not candidates.any():
+        raise ConfigError("no sample of the pool passes the recipe's rules", where=recipe.name)
+    return Sample(fixed, columns, candidates, scores.rows / rows)
 
 
 def draw_scores(parts: Sequence[PartScores], names: Sequence[str], size: int, seed: int) -> pa.Table:

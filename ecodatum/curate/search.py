@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pandas as pd
 
-from ecodatum.curate.tuning import Bench, Choice, Labelled, Measure
+from ecodatum.curate.knobs import Choice
+from ecodatum.curate.tuning import Bench, Labelled, Measure
 from ecodatum.errors import ConfigError, EcoDatumError
 
 if TYPE_CHECKING:

@@ -1,55 +1,37 @@
-"""Tuning: the values of a recipe that a search may change, and what a choice of them is worth."""
+"""Tuning: what a choice of a recipe's values is worth, on a sample of the pool and on labelled samples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pydantic import ValidationError
 
-from ecodatum.curate.calibration import calibrate, calibrated
 from ecodatum.curate.diagnostics import Doubt, diagnose
 from ecodatum.curate.histogram import Histogram
+from ecodatum.curate.knobs import Choice, Knob, place
 from ecodatum.curate.label_model import Fitted, fit, predict_proba
-from ecodatum.curate.order_statistics import top_threshold
-from ecodatum.curate.recipe import Condition, LabellingFunction, Recipe, Threshold, Top
-from ecodatum.curate.scores import PartScores, as_numbers
+from ecodatum.curate.recipe import LabellingFunction, Recipe, Top
+from ecodatum.curate.samples import Sample
+from ecodatum.curate.scores import as_numbers
+from ecodatum.curate.selection import Ranked, find_cut
 from ecodatum.curate.voting import (
     ABSTAIN,
     REJECT,
     SELECT,
     Columns,
     Mask,
-    load_columns,
     passes,
     unpack,
     vote,
 )
-from ecodatum.errors import ConfigError
+from ecodatum.pool.uids import UID
 from ecodatum.validation import explain
 
-#: A choice: for each knob the position of its value among the candidates.
-Choice = tuple[int, ...]
-
-_LISTS: Final = ("select", "reject", "reject_unless")
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Where candidate values come from, by the pool's own scores.
-
-    top: shares K; a boundary's candidates are the scores that such a share of the pool reaches (the
-    paper's Algorithm 1 and Table 6). tails: for functions that only reject, the share of the pool that a
-    candidate would reject: faults are rare, and the paper's coverages of 0.003 to 0.014 (Table 5) lie far
-    outside its K. margins: β as shares of the score's interquartile range.
-    The recipe's own value is always a candidate besides.
-    """
-
-    top: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-    tails: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-    margins: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.4)
+#: What counts as predicted good in F1 (`Bench.measure`).
+F1At = Literal["cut", "half"]
 
 
 @dataclass(frozen=True)
@@ -60,23 +42,6 @@ class Alphas:
     overlap: float = 0.1
     conflict: float = 0.1
     coverage: float = 0.1
-
-
-@dataclass(frozen=True)
-class Knob:
-    """One value of a recipe that a search may change.
-
-    function: the position of its labelling function; key: the place in it, such as `boundary` or
-    `select.0.at_least`. values: the candidates as the recipe writes them, ascending by `numbers`, the same as
-    numbers. start: the position of the recipe's own value.
-    """
-
-    name: str
-    function: int
-    key: tuple[str | int, ...]
-    values: tuple[Threshold, ...]
-    numbers: tuple[float, ...]
-    start: int
 
 
 @dataclass(frozen=True)
@@ -104,34 +69,6 @@ class Labelled:
         return Labelled({k: v.filter(pa.array(rows)) for k, v in self.columns.items()}, self.good[rows])
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A sample of the pool: its score columns, each (n,), and which rows pass the recipe's rules, (n,) bool.
-
-    recipe: the recipe with each share replaced by its number in this sample.
-    """
-
-    recipe: Recipe
-    columns: Columns
-    candidates: Mask
-
-    def number(self, score: str, top: Top) -> float:
-        """Return the score that a share of the sample reaches."""
-        values = as_numbers(self.columns[score])
-        chosen = values[self.candidates] if top.of == "passing" else values
-        return top_threshold(lambda: [chosen], top.top)
-
-
-def open_sample(recipe: Recipe, scores: PartScores) -> Sample:
-    """Load the scores that a recipe reads; raises ConfigError where no row passes its rules."""
-    columns = load_columns(scores, recipe.scores())
-    fixed = calibrated(recipe, calibrate(recipe, [scores]))
-    candidates = passes(fixed.rules, columns, scores.rows)
-    if not candidates.any():
-        raise ConfigError("no sample of the pool passes the recipe's rules", where=recipe.name)
-    return Sample(fixed, columns, candidates)
-
-
 @dataclass
 class Bench:
     """Measures choices on a sample of the pool's scores and on labelled samples, all in memory.
@@ -144,6 +81,7 @@ class Bench:
     sample: Sample
     knobs: tuple[Knob, ...]
     alphas: Alphas
+    f1_at: F1At = "cut"
     _memory: dict[tuple[int, int, Choice], npt.NDArray[np.uint64]] = field(init=False, default_factory=dict)
 
     @property
@@ -154,7 +92,10 @@ class Bench:
     def measure(self, choice: Choice, labelled: Labelled) -> Measure:
         """Vote, fit on the pool's sample, and measure; raises ConfigError for a fit that diverges.
 
-        Predicted good: passes the rules, and P(SELECT) > 0.5, which is what Snorkel's `predict` gives.
+        A labelled sample is predicted good if it passes the rules, and (`f1_at`) lies above the `cut` through
+        the pool's sample that the recipe's `keep` makes, or `half`: P(SELECT) > 0.5, as Snorkel's `predict`
+        has it. The paper doesn't say which it takes. With `half` a search may find thresholds that
+        separate good from bad better, and yet a worse top.
         """
         count = len(self.recipe.labelling_functions)
         histogram, fitted = self._fitted(choice)
@@ -164,7 +105,10 @@ class Bench:
         shares = [
             float(histogram.counts[rows].sum() / histogram.total) for rows in (cast > 1, differ, cast > 0)
         ]
-        chosen = predict_proba(fitted.mu, unpack(self._patterns(choice, labelled.columns), count)) > 0.5
+        own = self._patterns(choice, labelled.columns)
+        chosen = predict_proba(fitted.mu, unpack(own, count)) > 0.5
+        if self.f1_at == "cut":
+            chosen = self._above_cut(choice, own, labelled, histogram, fitted)
         chosen &= passes(self.sample.recipe.rules, labelled.columns, len(labelled.good))
         right = int((chosen & labelled.good).sum())
         precision = right / max(int(chosen.sum()), 1)
@@ -173,6 +117,38 @@ class Bench:
         a, (overlap, conflict, coverage) = self.alphas, shares
         objective = a.f1 * f1 + a.overlap * overlap - a.conflict * conflict + a.coverage * coverage
         return Measure(objective, f1, precision, recall, overlap, conflict, coverage)
+
+    def _above_cut(
+        self,
+        choice: Choice,
+        own: npt.NDArray[np.uint64],
+        labelled: Labelled,
+        histogram: Histogram,
+        fitted: Fitted,
+    ) -> Mask:
+        """Return which labelled samples, `own` their patterns, lie above the cut of the recipe's `keep`.
+
+        A pattern that the pool's sample does not have counts by its P(SELECT). In file order, all samples of
+        the probability at the cut lie above it.
+        """
+        candidates = self.sample.candidates
+        patterns = self._patterns(choice, self.sample.columns)[candidates]
+        ranked = Ranked(np.empty(0, UID), patterns, self._ties(self.sample.columns)[candidates])
+        size = self.sample.size_to_keep(histogram.total)
+        cut = find_cut(histogram.patterns, histogram.counts, fitted.probabilities, size, lambda: [ranked])
+        probabilities = predict_proba(fitted.mu, unpack(own, len(self.recipe.labelling_functions)))
+        unseen = ~np.isin(own, histogram.patterns) & (probabilities > cut.probability)
+        level = np.isin(own, cut.through) & (self._ties(labelled.columns) >= cut.tie_score)
+        above: Mask = np.isin(own, cut.above) | level | unseen
+        return above
+
+    def _ties(self, columns: Columns) -> npt.NDArray[np.floating]:
+        """Return the scores that order samples of one probability, (n,); null is lowest."""
+        keep = self.recipe.keep
+        if keep is None or keep.tie_break == "file_order":
+            return np.zeros(len(next(iter(columns.values()))), np.float32)
+        values: npt.NDArray[np.floating] = as_numbers(columns[keep.tie_break])
+        return np.where(np.isnan(values), values.dtype.type(-np.inf), values)
 
     def doubts(self, choice: Choice) -> tuple[Doubt, ...]:
         """Return what is doubtful about the label model of a choice."""
@@ -213,7 +189,7 @@ class Bench:
         for knob, position in zip(self.knobs, choice, strict=True):
             value = knob.values[position]
             plain = value.model_dump(exclude_defaults=True) if isinstance(value, Top) else value
-            _place(document["labelling_functions"][knob.function], knob.key, plain)
+            place(document["labelling_functions"][knob.function], knob.key, plain)
         try:
             return Recipe.model_validate({**document, **changes})
         except ValidationError as error:
@@ -231,116 +207,9 @@ class Bench:
         key = (id(columns), position, own)
         if key not in self._memory:
             document = self.sample.recipe.labelling_functions[position].model_dump(mode="json", by_alias=True)
-            for place, knob in zip(own, (k for k in self.knobs if k.function == position), strict=True):
-                _place(document, knob.key, knob.numbers[place])
+            for index, knob in zip(own, (k for k in self.knobs if k.function == position), strict=True):
+                place(document, knob.key, knob.numbers[index])
             function = LabellingFunction.model_validate(document)
             votes = vote(function, columns, len(next(iter(columns.values()))))
             self._memory[key] = (votes + 1).astype(np.uint64) * np.uint64(3**position)
         return self._memory[key]
-
-
-def find_knobs(
-    recipe: Recipe, sample: Sample, candidates: Candidates, functions: Sequence[str] = ()
-) -> tuple[Knob, ...]:
-    """Return what can be tuned in a recipe: every threshold and margin of its labelling functions.
-
-    functions: the names of those to tune; all, if empty.
-    Raises ConfigError for an unknown name, or where there is nothing to tune.
-    """
-    names = [function.name for function in recipe.labelling_functions]
-    unknown = [name for name in functions if name not in names]
-    if unknown:
-        raise ConfigError(
-            f"no labelling function {unknown[0]!r}", where=recipe.name, todo=f"it has: {', '.join(names)}"
-        )
-    knobs = [
-        knob
-        for position, function in enumerate(recipe.labelling_functions)
-        if not functions or function.name in functions
-        for knob in _knobs_of(position, function, sample, candidates)
-        if len(knob.values) > 1
-    ]
-    if not knobs:
-        raise ConfigError("there is no threshold to tune in these labelling functions", where=recipe.name)
-    return tuple(knobs)
-
-
-def _knobs_of(
-    position: int, function: LabellingFunction, sample: Sample, candidates: Candidates
-) -> Iterator[Knob]:
-    if function.score is not None and function.boundary is not None:
-        yield _knob(
-            position, function, ("boundary",), function.score, function.boundary, candidates.top, sample
-        )
-        yield _margin_knob(position, function, function.score, sample, candidates.margins)
-        return
-    for name in _LISTS:
-        conditions: tuple[Condition, ...] = getattr(function, name)
-        for index, condition in enumerate(conditions):
-            for bound, value in condition.bounds():
-                key = (name, index, bound)
-                shares = _shares(function, name, bound, candidates)
-                yield _knob(position, function, key, condition.score, value, shares, sample)
-
-
-def _shares(function: LabellingFunction, name: str, bound: str, candidates: Candidates) -> tuple[float, ...]:
-    """Return the shares of the pool that reach a bound's candidates."""
-    if function.select:
-        return candidates.top
-    rejects_low = (bound in {"at_most", "below"}) == (name == "reject")
-    return tuple(1 - tail for tail in candidates.tails) if rejects_low else candidates.tails
-
-
-def _knob(
-    position: int,
-    function: LabellingFunction,
-    key: tuple[str | int, ...],
-    score: str,
-    own: Threshold,
-    shares: Sequence[float],
-    sample: Sample,
-) -> Knob:
-    values: list[Threshold] = [own]
-    if isinstance(own, Top):
-        values += [Top(top=share, of=own.of) for share in shares if share != own.top]
-    else:
-        values += [_rounded(sample.number(score, Top(top=share))) for share in shares]
-    numbers = [sample.number(score, v) if isinstance(v, Top) else v for v in values]
-    return _ascending(position, function, key, values, numbers)
-
-
-def _margin_knob(
-    position: int, function: LabellingFunction, score: str, sample: Sample, margins: Sequence[float]
-) -> Knob:
-    low, high = (sample.number(score, Top(top=share)) for share in (0.75, 0.25))
-    width = high - low if np.isfinite(high - low) else 0.0
-    numbers = [function.margin, *(_rounded(width * share) for share in margins)]
-    return _ascending(position, function, ("margin",), numbers, numbers)
-
-
-def _ascending(
-    position: int,
-    function: LabellingFunction,
-    key: tuple[str | int, ...],
-    values: Sequence[Threshold],
-    numbers: Sequence[float],
-) -> Knob:
-    """Order the candidates, each number once, infinite ones left out; the first is the recipe's own."""
-    distinct, first = np.unique(np.array(numbers, np.float64), return_index=True)
-    kept = [int(i) for number, i in zip(distinct, first, strict=True) if np.isfinite(number) or i == 0]
-    name = ".".join([function.name, *map(str, key)])
-    chosen = tuple(values[i] for i in kept)
-    return Knob(name, position, key, chosen, tuple(float(numbers[i]) for i in kept), kept.index(0))
-
-
-def _rounded(number: float) -> float:
-    """Keep as many digits as a float32 score has, so that the written recipe can be read."""
-    return float(f"{number:.7g}")
-
-
-def _place(document: dict[str, Any], key: tuple[str | int, ...], value: Any) -> None:
-    """Set the value at a key of a nested document in place."""
-    place: Any = document
-    for step in key[:-1]:
-        place = place[step]
-    place[key[-1]] = value

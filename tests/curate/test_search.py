@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from ecodatum.curate.knobs import Candidates, find_knobs
+from ecodatum.curate.samples import open_sample
 from ecodatum.curate.search import Plan, Sampler, best, check_plan, count_done, search
-from ecodatum.curate.tuning import Alphas, Bench, Candidates, Labelled, find_knobs, open_sample
+from ecodatum.curate.tuning import Alphas, Bench, Labelled
 from ecodatum.errors import ConfigError
-from tests.curate.planted import planted_recipe, planted_scores
+from tests.curate.planted import ROWS, planted_recipe, planted_scores
 
 FEW = Candidates(top=(0.3, 0.45, 0.6), tails=(0.1, 0.3), margins=(0.0, 0.3))
 
@@ -23,8 +25,10 @@ def make(
 ) -> tuple[Bench, Labelled]:
     recipe = planted_recipe(label_model={"epochs": 40})
     scores, labelled = planted_scores(folder / "pool")
-    sample = open_sample(recipe, scores)
-    return Bench(recipe, sample, find_knobs(recipe, sample, candidates, functions), Alphas()), labelled
+    sample = open_sample(recipe, scores, ROWS)
+    return Bench(
+        recipe, sample, find_knobs(recipe, sample, candidates, functions), Alphas(), "half"
+    ), labelled
 
 
 def run(bench: Bench, labelled: Labelled, folder: Path, sampler: Sampler, trials: int, seed: int = 0) -> Plan:

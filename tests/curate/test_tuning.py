@@ -10,15 +10,12 @@ import yaml
 from snorkel.labeling import LFAnalysis
 from snorkel.labeling.model import LabelModel
 
+from ecodatum.curate.histogram import Histogram
+from ecodatum.curate.knobs import Candidates, find_knobs
+from ecodatum.curate.label_model import fit
 from ecodatum.curate.recipe import Recipe, Top
-from ecodatum.curate.tuning import (
-    Alphas,
-    Bench,
-    Candidates,
-    Labelled,
-    find_knobs,
-    open_sample,
-)
+from ecodatum.curate.samples import open_sample
+from ecodatum.curate.tuning import Alphas, Bench, Labelled
 from ecodatum.curate.voting import load_columns, unpack, vote_patterns
 from ecodatum.errors import ConfigError
 from tests.curate.planted import ROWS, planted_recipe, planted_scores
@@ -30,8 +27,10 @@ Bundle = tuple[Bench, Labelled]
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     recipe = planted_recipe()
     scores, labelled = planted_scores(tmp_path_factory.mktemp("planted") / "pool")
-    sample = open_sample(recipe, scores)
-    return Bench(recipe, sample, find_knobs(recipe, sample, Candidates()), Alphas(1, 0.2, 0.3, 0.4)), labelled
+    sample = open_sample(recipe, scores, ROWS)
+    return Bench(
+        recipe, sample, find_knobs(recipe, sample, Candidates()), Alphas(1, 0.2, 0.3, 0.4), "half"
+    ), labelled
 
 
 def test_candidates_are_top_values_and_the_recipes_own(bundle: Bundle) -> None:
@@ -114,7 +113,7 @@ def test_a_rejecting_bound_stays_below_the_selecting_one(bundle: Bundle) -> None
 def test_rules_decide_who_is_a_candidate_and_who_is_predicted_good(tmp_path: Path) -> None:
     recipe = planted_recipe(rules=[{"score": "c.score", "above": 0.0}])
     scores, labelled = planted_scores(tmp_path / "pool")
-    sample = open_sample(recipe, scores)
+    sample = open_sample(recipe, scores, ROWS)
     bench = Bench(recipe, sample, find_knobs(recipe, sample, Candidates()), Alphas())
     above = load_columns(scores, ["c.score"])["c.score"].to_numpy() > 0
     assert np.array_equal(sample.candidates, above)
@@ -133,4 +132,30 @@ def test_functions_can_be_chosen_and_an_unknown_one_is_named(bundle: Bundle) -> 
 def test_a_pool_that_fails_every_rule_is_refused(tmp_path: Path) -> None:
     scores, _ = planted_scores(tmp_path / "pool")
     with pytest.raises(ConfigError, match="no sample of the pool passes"):
-        open_sample(planted_recipe(rules=[{"score": "c.score", "above": 99.0}]), scores)
+        open_sample(planted_recipe(rules=[{"score": "c.score", "above": 99.0}]), scores, ROWS)
+
+
+def test_at_the_cut_exactly_what_the_recipe_keeps_is_predicted_good(tmp_path: Path) -> None:
+    recipe = planted_recipe(
+        keep={"top": 0.3, "tie_break": "c.score"}, rules=[{"score": "b.score", "above": -1.0}]
+    )
+    scores, _ = planted_scores(tmp_path / "pool")
+    sample = open_sample(recipe, scores, ROWS)
+    bench = Bench(recipe, sample, find_knobs(recipe, sample, Candidates()), Alphas(), "cut")
+    patterns = vote_patterns(sample.recipe, sample.columns, ROWS)
+    histogram = Histogram.of(patterns[sample.candidates])
+    fitted = fit(histogram, 3, recipe.label_model)
+    probability = fitted.probabilities[
+        np.searchsorted(histogram.patterns, patterns) % len(histogram.patterns)
+    ]
+    ranked = np.lexsort((sample.columns["c.score"].to_numpy(), probability, sample.candidates))[::-1]
+    kept = np.zeros(ROWS, bool)
+    kept[ranked[: int(0.3 * sample.candidates.sum())]] = True
+    found = bench.measure(bench.start, Labelled(sample.columns, kept))
+    assert found.f1 == 1.0
+
+
+def test_a_count_to_keep_is_scaled_to_the_sample(tmp_path: Path) -> None:
+    recipe = planted_recipe(keep={"count": 5000, "tie_break": "file_order"})
+    scores, _ = planted_scores(tmp_path / "pool")
+    assert open_sample(recipe, scores, 10 * ROWS).size_to_keep(ROWS) == 500

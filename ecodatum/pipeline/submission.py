@@ -127,9 +127,10 @@ def _under_way(units: Sequence[Unit], folder: Path, *, alone: bool) -> dict[str,
                 if task in queue:
                     under_way.update(dict.fromkeys(names, task))
     for unit in units:
-        task = under_way.get(unit_id(unit))
-        if task is not None and queue[task].state != "PENDING" and _given_up(unit, task):
-            del under_way[unit_id(unit)]
+        name = unit_id(unit)
+        task = under_way.get(name, "")
+        if task and queue[task].state != "PENDING" and _given_up(unit, task):
+            del under_way[name]
     return under_way
 
 

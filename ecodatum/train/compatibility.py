@@ -1,7 +1,10 @@
 """What open_clip's trainer needs on today's stack; each patch with its reason and the versions it is for."""
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+import torch
 
 
 def without_end_markers(items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -20,3 +23,22 @@ def tar_members(original: Any) -> Any:
         return without_end_markers(original(*arguments, **options))
 
     return expand
+
+
+@contextlib.contextmanager
+def parallel_on_cpu() -> Iterator[None]:
+    """Let several processes train on CPUs together.
+
+    open_clip_train 3.3 names the device to torch's DistributedDataParallel, which takes no CPU there.
+    """
+    original = torch.nn.parallel.DistributedDataParallel
+
+    def parallel(model: torch.nn.Module, device_ids: list[torch.device], **options: Any) -> torch.nn.Module:
+        on_cpu = torch.device(device_ids[0]).type == "cpu"
+        return original(model, device_ids=None if on_cpu else device_ids, **options)
+
+    torch.nn.parallel.DistributedDataParallel = parallel  # type: ignore[assignment, misc]
+    try:
+        yield
+    finally:
+        torch.nn.parallel.DistributedDataParallel = original  # type: ignore[misc]

@@ -88,7 +88,8 @@ def train(
     }
     resumed = rank == 0 and folder.claim({**settings, "data": data_identity(data, weights)})
     if not folder.info.exists():
-        with cpu_threads(threads if device == "cpu" else None), _patched(Seed(seed, rank), on_progress):
+        limit = cpu_threads(threads if device == "cpu" else None)
+        with limit, compatibility.parallel_on_cpu(), _patched(Seed(seed, rank), on_progress):
             _run([*arguments, "--device", device], folder)
         if rank == 0:
             folder.finish(scale.name, scale.datacomp_config(model), data)

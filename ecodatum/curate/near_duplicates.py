@@ -19,10 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 Hashes = npt.NDArray[np.uint64]
+Pairs = Iterator[tuple[Hashes, Hashes]]
 GroupsOf = Callable[[Hashes], npt.NDArray[np.integer]]
 
-#: What sorting one hash costs, in comparisons of a pair.
+#: What sorting one hash costs, and what each choice of blocks, in comparisons of a pair.
 _SORT_COST: Final = 20
+_SPLIT_COST: Final = 20_000
 
 #: A run of hashes with equal blocks that is longer than this is split by further blocks, but if all
 #: but a few of it are of one group.
@@ -49,33 +51,90 @@ def group(hashes: Hashes, within: int) -> npt.NDArray[np.int64]:
         return place
     groups = _Groups(distinct)
     for distance in sorted({min(2, within), within}):  # the near ones first join what lies close together
-        for left, right in _near_pairs(distinct, distance, 64, groups.of):
+        for left, right in _Search(distance).near_pairs(distinct, 64, groups.of):
             groups.join(left, right)
         groups.fold()
     return groups.of(distinct)[place]
 
 
-def _near_pairs(
-    distinct: Hashes, within: int, bits: int, groups_of: GroupsOf
-) -> Iterator[tuple[Hashes, Hashes]]:
-    """Yield the pairs of hashes that differ in at most `within` bits, as two (k,) arrays at a time.
+class _Search:
+    """Finds the pairs of hashes that differ in at most `within` bits, and counts what that costs.
 
-    distinct: (n,) uint64, no two the same, that differ in their lowest `bits` bits alone. A pair may come
-    more than once, and one that is known to be of a group may be left out.
+    Pairs come as two (k,) arrays at a time, some more than once; one of hashes that are known to be of
+    one group may be left out. `work`: comparisons so far, or what took as long.
     """
-    blocks = _block_count(len(distinct), within, bits)
-    if blocks is None:
-        yield from _compare(distinct, np.arange(len(distinct) - 1), bits, within)
-        return
-    edges = [bits * block // blocks for block in range(blocks + 1)]
-    fields = [(low, high - low) for low, high in pairwise(edges)]
-    for agreeing in combinations(fields, blocks - within):
-        layout = [field for field in fields if field not in agreeing] + list(agreeing)
-        free = bits - sum(width for _, width in agreeing)
-        ordered = np.sort(_laid_out(distinct, layout, bits))
-        here = partial(_groups_of_laid_out, groups_of, layout, bits)
-        for left, right in _agreeing_pairs(ordered, free, within, here):
-            yield _put_back(left, layout, bits), _put_back(right, layout, bits)
+
+    def __init__(self, within: int) -> None:
+        self._within = within
+        self._work = 0.0
+
+    def near_pairs(self, distinct: Hashes, bits: int, groups_of: GroupsOf) -> Pairs:
+        """Yield the near pairs of (n,) hashes, no two the same, that differ in their lowest `bits` alone.
+
+        Where the hashes are so much alike that blocks do not tell them apart, splitting costs more than
+        comparing all pairs. Then that is done, so that no input takes more than a few times as long.
+        """
+        blocks = _block_count(len(distinct), self._within, bits)
+        limit = self._work + len(distinct) ** 2 / 2
+        if blocks is not None:
+            edges = [bits * block // blocks for block in range(blocks + 1)]
+            fields = [(low, high - low) for low, high in pairwise(edges)]
+            for agreeing in combinations(fields, blocks - self._within):
+                if self._work > limit:
+                    break
+                layout = [field for field in fields if field not in agreeing] + list(agreeing)
+                free = bits - sum(width for _, width in agreeing)
+                ordered = np.sort(_laid_out(distinct, layout, bits))
+                self._work += _SPLIT_COST + _SORT_COST * len(ordered)
+                here = partial(_groups_of_laid_out, groups_of, layout, bits)
+                for left, right in self._agreeing_pairs(ordered, free, here):
+                    yield _put_back(left, layout, bits), _put_back(right, layout, bits)
+            else:
+                return
+        yield from self._compare(distinct, np.arange(len(distinct) - 1), bits)
+
+    def _agreeing_pairs(self, ordered: Hashes, free: int, groups_of: GroupsOf) -> Pairs:
+        """Yield the near pairs of sorted hashes whose bits above the `free` lowest are the same."""
+        same = (ordered[1:] ^ ordered[:-1]) >> np.uint64(free) == 0
+        starts = np.concatenate(([0], np.flatnonzero(~same) + 1))
+        lengths = np.diff(starts, append=len(ordered))
+        for run in np.flatnonzero(lengths > _LONG_RUN):
+            start, stop = starts[run], starts[run] + lengths[run]
+            same[start : stop - 1] = False
+            yield from self._pairs_of_run(ordered[start:stop], free, groups_of)
+        del starts, lengths
+        yield from self._compare(ordered, np.flatnonzero(same), free)
+
+    def _pairs_of_run(self, run: Hashes, free: int, groups_of: GroupsOf) -> Pairs:
+        """Yield the near pairs of a long run, or only those with hashes not of its largest group."""
+        groups = groups_of(run)
+        found, sizes = np.unique(groups, return_counts=True)
+        others = run[groups != found[np.argmax(sizes)]]
+        if len(others) > _FEW:
+            yield from self.near_pairs(run, free, groups_of)
+            return
+        self._work += (_SORT_COST + len(others)) * len(run)
+        for other in others:
+            near = run[np.bitwise_count(run ^ other) <= self._within]
+            yield np.full(len(near), other), near
+
+    def _compare(self, ordered: Hashes, rows: npt.NDArray[np.int64], free: int) -> Pairs:
+        """Compare the hashes at `rows` with those after them, as long as bits above `free` are the same."""
+        for start in range(0, len(rows), _CHUNK):
+            active, step = rows[start : start + _CHUNK], 1
+            while len(active):
+                self._work += len(active)
+                left, right = ordered[active], ordered[active + step]
+                differing = left ^ right
+                near = np.bitwise_count(differing) <= self._within
+                if free < 64:
+                    same = differing >> np.uint64(free) == 0
+                    near &= same
+                    active = active[same]
+                if near.any():
+                    yield left[near], right[near]
+                step += 1
+                active = active[: np.searchsorted(active, len(ordered) - step)]
 
 
 def _block_count(count: int, within: int, bits: int) -> int | None:
@@ -84,7 +143,8 @@ def _block_count(count: int, within: int, bits: int) -> int | None:
     costs: dict[int | None, float] = {None: pairs}
     for blocks in range(within + 1, min(bits, within + 6) + 1):
         sorted_by = bits * (blocks - within) // blocks
-        costs[blocks] = comb(blocks, within) * (_SORT_COST * count + pairs / 2**sorted_by)
+        split = _SPLIT_COST + _SORT_COST * count + pairs / 2**sorted_by
+        costs[blocks] = comb(blocks, within) * split
     return min(costs, key=lambda blocks: costs[blocks])
 
 
@@ -92,56 +152,6 @@ def _groups_of_laid_out(
     groups_of: GroupsOf, layout: list[tuple[int, int]], bits: int, hashes: Hashes
 ) -> npt.NDArray[np.integer]:
     return groups_of(_put_back(hashes, layout, bits))
-
-
-def _agreeing_pairs(
-    ordered: Hashes, free: int, within: int, groups_of: GroupsOf
-) -> Iterator[tuple[Hashes, Hashes]]:
-    """Yield the near pairs of sorted hashes whose bits above the `free` lowest are the same."""
-    same = (ordered[1:] ^ ordered[:-1]) >> np.uint64(free) == 0
-    starts = np.concatenate(([0], np.flatnonzero(~same) + 1))
-    lengths = np.diff(starts, append=len(ordered))
-    for run in np.flatnonzero(lengths > _LONG_RUN):
-        start, stop = starts[run], starts[run] + lengths[run]
-        same[start : stop - 1] = False
-        yield from _pairs_of_run(ordered[start:stop], free, within, groups_of)
-    del starts, lengths
-    yield from _compare(ordered, np.flatnonzero(same), free, within)
-
-
-def _pairs_of_run(
-    run: Hashes, free: int, within: int, groups_of: GroupsOf
-) -> Iterator[tuple[Hashes, Hashes]]:
-    """Yield the near pairs of a long run, or only those with hashes not of its largest group."""
-    groups = groups_of(run)
-    found, sizes = np.unique(groups, return_counts=True)
-    others = run[groups != found[np.argmax(sizes)]]
-    if len(others) > _FEW:
-        yield from _near_pairs(run, within, free, groups_of)
-        return
-    for other in others:
-        near = run[np.bitwise_count(run ^ other) <= within]
-        yield np.full(len(near), other), near
-
-
-def _compare(
-    ordered: Hashes, rows: npt.NDArray[np.int64], free: int, within: int
-) -> Iterator[tuple[Hashes, Hashes]]:
-    """Compare the hashes at `rows` with those after them, as long as the bits above `free` are the same."""
-    for start in range(0, len(rows), _CHUNK):
-        active, step = rows[start : start + _CHUNK], 1
-        while len(active):
-            left, right = ordered[active], ordered[active + step]
-            differing = left ^ right
-            near = np.bitwise_count(differing) <= within
-            if free < 64:
-                same = differing >> np.uint64(free) == 0
-                near &= same
-                active = active[same]
-            if near.any():
-                yield left[near], right[near]
-            step += 1
-            active = active[: np.searchsorted(active, len(ordered) - step)]
 
 
 def _laid_out(hashes: Hashes, layout: list[tuple[int, int]], bits: int) -> Hashes:

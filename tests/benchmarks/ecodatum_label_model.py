@@ -3,8 +3,9 @@
 Run it as `ECODATUM_HOME=checkout python -m tests.benchmarks.ecodatum_label_model`. Both get the same
 scores of the eight released labelling functions. There: its functions through Snorkel's applier, the LF
 summary, fit and `predict_proba`, on a frame that is in memory already, so that its slow files don't count.
-Here: from the parquet of each part, whose reading is told apart, to a parquet of probabilities. Votes must be the same, weights and
-probabilities equal to 1e-6. Then ours alone on more and more rows, to see the memory. Prints Markdown.
+Here: from the parquet of each part, whose reading is told apart, to a parquet of probabilities. Votes
+must be the same, weights and probabilities equal to 1e-6. Then ours alone on more and more rows, to see
+the memory. Prints Markdown.
 """
 
 import argparse

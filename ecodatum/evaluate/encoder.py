@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 import numpy as np
+import open_clip
 import torch
 from PIL import Image
 from torch.nn.functional import normalize
@@ -27,12 +28,20 @@ class Encoder:
     """A model with its image transform and tokenizer; features are float32 on the CPU, of length 1."""
 
     def __init__(
-        self, model: Any, transform: Any, tokenizer: Any, *, device: str, batch_size: int, workers: int | None
+        self,
+        model: Any,
+        transform: Any,
+        tokenizer: Any,
+        *,
+        device: str,
+        precision: str,
+        batch_size: int,
+        workers: int | None,
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
         self._device, self._batch_size = device, batch_size
         self._workers = workers or len(os.sched_getaffinity(0))
-        self._dtype = next(model.parameters()).dtype
+        self._dtype = open_clip.get_input_dtype(precision) or torch.float32
         self._prepare, self._collate = _halves(transform, device)
         self._classifiers: dict[tuple[int, tuple[str, ...]], torch.Tensor] = {}
 

@@ -57,7 +57,9 @@ def evaluate(
         threads = threads or max(1, len(os.sched_getaffinity(0)) // 2)
         with clip_models.cpu_threads(threads if device == "cpu" else None):
             loaded = clip_models.load(name, checkpoint, device=device, precision=precision)
-            encoder = Encoder(*loaded, device=device, batch_size=batch_size, workers=workers)
+            encoder = Encoder(
+                *loaded, device=device, precision=precision, batch_size=batch_size, workers=workers
+            )
             folders = Counter(evalsets / task.data for task, _ in waiting)
             images = ImageFeatures(encoder, frozenset(f for f, users in folders.items() if users > 1))
             for task, mark in waiting:

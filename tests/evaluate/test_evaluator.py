@@ -73,6 +73,16 @@ def test_the_same_bytes_come_out_each_time(model: Model, made: Path, tmp_path: P
     assert one == other
 
 
+def test_bfloat16_gives_about_the_same_features(model: Model, made: Path, tmp_path: Path) -> None:
+    fp32, bf16 = (
+        evaluate(
+            model.config, model.checkpoint, made, (PLAIN,), tmp_path / name, device="cpu", precision=name
+        )
+        for name in ("fp32", "bf16")
+    )
+    assert bf16[0]["metrics"]["acc1"] == pytest.approx(fp32[0]["metrics"]["acc1"], abs=0.25)
+
+
 def test_results_that_are_there_are_not_computed_again(model: Model, made: Path, tmp_path: Path) -> None:
     computed: list[str] = []
 

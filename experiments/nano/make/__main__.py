@@ -40,7 +40,7 @@ def main() -> None:
     rows = make_rows(concepts, options.cache.resolve(), sum(PART_ROWS), options.seed)
     embeddings = scorer.embed(rows, config, weights)
     write_pool(work / "pool", rows, embeddings, options.seed)
-    write_truth(out, rows, embeddings.similarity)
+    write_truth(out, rows)
     write_evalsets(work / "evalsets", concepts, options.cache.resolve(), options.seed)
     pack(work / "pool", out / "pool.tar.xz")
     pack(work / "evalsets", out / "evalsets.tar.xz")

@@ -20,8 +20,6 @@ from ecodatum.pool.uids import from_hex
 
 #: Metadata rows of each part.
 PART_ROWS: Final = (3300, 3100, 3250, 3150)
-#: The share of the pool that the oracle keeps, as much as EcoDatum does in experiments/nano.yaml.
-ORACLE_SHARE: Final = 0.2
 _SHARD_ROWS: Final = 1000
 _TIME: Final = 1_700_000_000
 _BOXES: Final = pa.list_(pa.list_(pa.float64()))
@@ -60,15 +58,9 @@ def write_pool(folder: Path, rows: list[Row], embeddings: Embeddings, seed: int)
         raise ValueError(f"{len(rows)} rows do not fill parts of {begin}")
 
 
-def write_truth(folder: Path, rows: list[Row], similarity: npt.NDArray[np.float32]) -> None:
-    """Write what each row truly is, and the oracle's subset; no filter may read these files.
-
-    The oracle knows the good rows, and keeps as many of them as EcoDatum keeps rows, the most similar
-    first (`similarity`, (n,)): what EcoDatum would keep if its labelling functions were never wrong.
-    """
-    ranked = sorted((-similarity[i], row.uid) for i, row in enumerate(rows) if row.clean)
-    kept = [uid for _, uid in ranked[: int(ORACLE_SHARE * len(rows))]]
-    write_subset(folder / "oracle.npy", from_hex(pa.array(kept)))
+def write_truth(folder: Path, rows: list[Row]) -> None:
+    """Write what each row truly is, and the oracle's subset, all good rows; no filter may read these files."""
+    write_subset(folder / "oracle.npy", from_hex(pa.array([row.uid for row in rows if row.clean])))
     columns: dict[str, list[Any]] = {
         "uid": [row.uid for row in rows],
         "clean": [row.clean for row in rows],

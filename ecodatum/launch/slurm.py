@@ -187,7 +187,7 @@ def require_slurm() -> None:
 
 def _ask(*command: str) -> str | None:
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
         if done.returncode == 0:
             return done.stdout
     return None

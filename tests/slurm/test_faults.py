@@ -57,7 +57,7 @@ def test_a_task_killed_goes_back_to_the_queue(slurm: PrivateSlurm, tmp_path: Pat
 
 
 def test_a_task_killed_too_often_fails_alone(slurm: PrivateSlurm, tmp_path: Path, slow: Path) -> None:
-    units = chain(tmp_path, WIDTH, seconds=20, slow_while=slow)
+    units = chain(tmp_path, WIDTH, seconds=6, slow_while=slow)
     send(units, tmp_path, retries=0)
     os.kill(running(units[2]), signal.SIGKILL)
     slow.unlink()
@@ -97,7 +97,7 @@ def made_for_good(work: Path) -> list[str]:
 
 
 def test_a_task_requeued_begins_anew(slurm: PrivateSlurm, tmp_path: Path, slow: Path) -> None:
-    units = chain(tmp_path, WIDTH, seconds=20, slow_while=slow)
+    units = chain(tmp_path, WIDTH, seconds=6, slow_while=slow)
     send(units, tmp_path)
     running(units[1])
     slow.unlink()
@@ -147,7 +147,7 @@ def test_a_time_limit_is_survived_as_often_as_the_profile_says(
 def test_slurmd_killed_and_restarted_disturbs_nothing(
     slurm: PrivateSlurm, tmp_path: Path, slow: Path
 ) -> None:
-    units = chain(tmp_path, WIDTH, seconds=8, slow_while=slow)
+    units = chain(tmp_path, WIDTH, seconds=6, slow_while=slow)
     send(units, tmp_path)
     running(units[0])
     os.kill(slurm.pid("slurmd"), signal.SIGKILL)

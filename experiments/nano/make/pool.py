@@ -59,7 +59,7 @@ def write_pool(folder: Path, rows: list[Row], embeddings: Embeddings, seed: int)
 
 
 def write_truth(folder: Path, rows: list[Row]) -> None:
-    """Write what each row truly is, and the oracle's subset, all good rows; no filter may read these files."""
+    """Write what each row truly is, and the oracle's subset, all good rows; no filter may read either."""
     write_subset(folder / "oracle.npy", from_hex(pa.array([row.uid for row in rows if row.clean])))
     columns: dict[str, list[Any]] = {
         "uid": [row.uid for row in rows],

@@ -2,13 +2,14 @@
 
 import csv
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ecodatum.content import content_root
 from ecodatum.errors import ConfigError
+from ecodatum.evaluate.aggregate import GROUPS
 from ecodatum.validation import explain
 
 Score = Annotated[float, Field(ge=0, le=1)]
@@ -38,7 +39,17 @@ class PublishedRow(BaseModel):
         return None if value == "" else value
 
 
-SCORES = ("imagenet", "imagenet_shifts", "vtab", "retrieval", "average")
+#: The score columns, under the names that `aggregate` gives the groups.
+LABELS: Final = {
+    "imagenet": GROUPS["imagenet"],
+    "imagenet_shifts": GROUPS["shifts"],
+    "vtab": GROUPS["vtab"],
+    "retrieval": GROUPS["retrieval"],
+    "average": "Average",
+}
+SCORES: Final = tuple(LABELS)
+#: The trust in a row, from the most to the least.
+_CHECKED: Final = ("yes", "secondhand", "no")
 
 
 def read_published(folder: Path | None = None) -> pd.DataFrame:
@@ -64,6 +75,26 @@ def read_published(folder: Path | None = None) -> pd.DataFrame:
             where=folder / f"{first['file']}.csv",
         )
     return frame
+
+
+def published_scores(scale: str, folder: Path | None = None) -> pd.DataFrame:
+    """Return for each filter and score of a scale's filtering track the number to compare with.
+
+    A row a filter and score: filter, title, dataset_size, group (one of LABELS' values), published (a
+    fraction), source, checked. Where several sources give it, one that was read counts before a
+    second-hand and a recalled one, then the order of the files (DataComp's main table is first). Empty
+    for a scale without numbers. Raises ConfigError, as `read_published` does.
+    """
+    frame = read_published(folder).query("scale == @scale and track == 'filtering'")
+    frame = frame.iloc[frame["checked"].map(_CHECKED.index).argsort(kind="stable")]
+    about = frame.groupby("filter", sort=False)[["title", "dataset_size"]].first()
+    scores = frame.melt(
+        id_vars=["filter", "source", "checked"], value_vars=SCORES, var_name="group", value_name="published"
+    ).dropna(subset="published")
+    scores = scores.drop_duplicates(["filter", "group"])
+    scores["group"] = scores["group"].map(LABELS)
+    columns = ["filter", "title", "dataset_size", "group", "published", "source", "checked"]
+    return scores.join(about, on="filter")[columns].reset_index(drop=True)
 
 
 def _read(file: Path) -> list[PublishedRow]:

@@ -29,3 +29,11 @@ def file_fingerprint(path: Path) -> str:
                 file.seek(start)
                 digest.update(file.read(_SAMPLE))
     return digest.hexdigest()[:16]
+
+
+def content_fingerprints(path: Path) -> dict[str, str]:
+    """Return `file_fingerprint` of a file, or of every file in a folder, by the name within the folder."""
+    if not path.is_dir():
+        return {path.name: file_fingerprint(path)}
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): file_fingerprint(file) for file in files}

@@ -16,6 +16,7 @@ from typing import Any
 from ecodatum import __version__
 from ecodatum.errors import EcoDatumError, RunError
 from ecodatum.files import locked, make_folder, refresh, remove, replacing, settle, write_json
+from ecodatum.fingerprint import content_fingerprints
 from ecodatum.launch.slurm import this_task
 from ecodatum.pipeline.attempts import Attempt, forget, note
 from ecodatum.pipeline.units import Outcome, Output, ProgressFile, Unit
@@ -127,6 +128,7 @@ def _write_manifest(unit: Unit, output: Output, counts: Mapping[str, Any], secon
             "fingerprint": output.fingerprint,
             "inputs": {str(need.path.name): need.fingerprint for need in unit.needs},
             "parameters": unit.job.parameters(),
+            "content": content_fingerprints(output.path),
             "counts": counts.get(output.key, counts) if output.key else counts,
             "seconds": round(seconds, 3),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecodatum.curate.histogram import Histogram
-from ecodatum.curate.label_model import Fitted
+from ecodatum.curate.label_model import Combined
 from ecodatum.curate.recipe import LabellingFunction
 from ecodatum.curate.voting import ABSTAIN, REJECT, SELECT, unpack
 
@@ -61,7 +61,7 @@ class Diagnostics:
         }
 
 
-def diagnose(histogram: Histogram, functions: Sequence[LabellingFunction], fitted: Fitted) -> Diagnostics:
+def diagnose(histogram: Histogram, functions: Sequence[LabellingFunction], fitted: Combined) -> Diagnostics:
     """Return the diagnostics of a label model that was fitted on the histogram."""
     votes = unpack(histogram.patterns, len(functions))
     together, agreement = _agreement(votes, histogram.counts)

@@ -55,8 +55,12 @@ def find_knobs(
     """Return what can be tuned in a recipe: every threshold and margin of its labelling functions.
 
     functions: the names of those to tune; all, if empty.
-    Raises ConfigError for an unknown name, or where there is nothing to tune.
+    Raises ConfigError for an unknown name, where there is nothing to tune, or no label model over a share.
     """
+    if recipe.combine != "label_model" or (recipe.keep and recipe.keep.probability is not None):
+        raise ConfigError(
+            "a search tunes recipes that combine by label_model and keep top or count", where=recipe.name
+        )
     names = [function.name for function in recipe.labelling_functions]
     unknown = [name for name in functions if name not in names]
     if unknown:

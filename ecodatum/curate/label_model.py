@@ -21,16 +21,23 @@ _MOMENTUM: Final = 0.9
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A fitted label model.
+class Combined:
+    """What votes are combined to.
 
-    weights: (m,) accuracies that Snorkel assigns to the labelling functions (`get_weights`).
-    probabilities: (k,) P(SELECT) of each pattern of the histogram it was fitted on.
-    mu: (2m, 2) the conditional probabilities P(vote | class).
+    weights: (m,) of the labelling functions. probabilities: (k,) P(SELECT) of a histogram's patterns.
     """
 
     weights: npt.NDArray[np.float64]
     probabilities: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Fitted(Combined):
+    """A fitted label model; its weights are the accuracies that Snorkel assigns (`get_weights`).
+
+    mu: (2m, 2) the conditional probabilities P(vote | class).
+    """
+
     mu: npt.NDArray[np.float32]
 
 

@@ -132,27 +132,43 @@ class LabelModelSettings(Model):
     seed: int = 123
 
 
+#: What makes a ranking of the votes or scores: Snorkel's label model, or what it is compared with.
+Combination = Literal["label_model", "majority_vote", "random_weights", "mean_score"]
+
+#: What breaks ties besides a score: chance, by the uid alone, or the order of the pool's files.
+BY_UID, FILE_ORDER = "uid", "file_order"
+
+
 class Keep(Model):
     """How many of the ranked samples stay, and what ranks samples whose P(SELECT) is the same.
 
-    `tie_break` is a score (higher first, then by uid) or `file_order`, as the released EcoDatum does.
+    `probability` keeps all that reach this P(SELECT), however many. `tie_break` is a score (higher first,
+    then by uid), `uid`, or `file_order`, as the released EcoDatum does.
     """
 
     top: Fraction | None = None
     count: Annotated[int, Field(ge=1)] | None = None
-    tie_break: str
+    probability: Annotated[float, Field(ge=0, le=1)] | None = None
+    tie_break: Annotated[str, Field(pattern=r"^(uid|file_order|[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*)$")] = BY_UID
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
-        if (self.top is None) == (self.count is None):
-            raise ValueError("needs either top (a share of the candidates) or count")
+        if sum(size is not None for size in (self.top, self.count, self.probability)) != 1:
+            raise ValueError("needs one of top (a share of the candidates), count and probability")
         return self
+
+    @property
+    def tie_score(self) -> str | None:
+        """The score that breaks ties, if one does."""
+        return None if self.tie_break in {BY_UID, FILE_ORDER} else self.tie_break
 
 
 class Recipe(Model):
     """A filter. With `rules` alone it keeps what passes them all; with labelling functions it keeps
     the candidates (what passes the rules) that the label model ranks highest. What `deduplicate`
-    removes from the pool is no candidate.
+    removes from the pool is no candidate. `combine` puts something else in the label model's place:
+    `majority_vote` and `random_weights` over the votes (see combination.py), `mean_score` over the scores
+    that the functions read (see mean_score.py).
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
@@ -163,6 +179,7 @@ class Recipe(Model):
     deduplicate: tuple[Step, ...] = Field((), strict=False)
     rules: tuple[Condition, ...] = Field((), strict=False)
     labelling_functions: tuple[LabellingFunction, ...] = Field((), strict=False)
+    combine: Combination = "label_model"
     label_model: LabelModelSettings = LabelModelSettings()
     keep: Keep | None = None
 
@@ -170,8 +187,13 @@ class Recipe(Model):
     def _consistent(self) -> Self:
         if bool(self.labelling_functions) != (self.keep is not None):
             raise ValueError("labelling_functions and keep go together")
-        if 0 < len(self.labelling_functions) < 3:
-            raise ValueError("a label model needs at least three labelling functions")
+        if 0 < len(self.labelling_functions) < self.fewest_functions:
+            raise ValueError(
+                "a label model needs at least three labelling functions"
+                " (combine: majority_vote, random_weights or mean_score takes fewer)"
+            )
+        if self.combine == "mean_score" and self.keep is not None and self.keep.probability is not None:
+            raise ValueError("combine: mean_score gives no probability: keep top or count")
         for what, items in (("labelling functions", self.labelling_functions), ("steps", self.deduplicate)):
             if len({item.name for item in items}) < len(items):
                 raise ValueError(f"two {what} have the same name")
@@ -181,12 +203,17 @@ class Recipe(Model):
             raise ValueError(f"no operator gives {', '.join(sorted(unknown))}: add it under operators")
         return self
 
+    @property
+    def fewest_functions(self) -> int:
+        """How many labelling functions it takes to combine them."""
+        return 3 if self.combine == "label_model" else 1
+
     def scores(self) -> tuple[str, ...]:
         """Name every score column that the recipe reads after deduplication, each once."""
         names = [c.score for c in self._conditions()]
         names += [f.score for f in self.labelling_functions if f.score]
-        if self.keep and self.keep.tie_break != "file_order":
-            names.append(self.keep.tie_break)
+        if self.keep and self.keep.tie_score:
+            names.append(self.keep.tie_score)
         return tuple(dict.fromkeys(names))
 
     def deduplication_scores(self) -> tuple[str, ...]:

@@ -145,9 +145,9 @@ class Bench:
     def _ties(self, columns: Columns) -> npt.NDArray[np.floating]:
         """Return the scores that order samples of one probability, (n,); null is lowest."""
         keep = self.recipe.keep
-        if keep is None or keep.tie_break == "file_order":
+        if keep is None or keep.tie_score is None:
             return np.zeros(len(next(iter(columns.values()))), np.float32)
-        values: npt.NDArray[np.floating] = as_numbers(columns[keep.tie_break])
+        values: npt.NDArray[np.floating] = as_numbers(columns[keep.tie_score])
         return np.where(np.isnan(values), values.dtype.type(-np.inf), values)
 
     def doubts(self, choice: Choice) -> tuple[Doubt, ...]:

@@ -18,8 +18,10 @@ from ecodatum.pipeline.curation_jobs import (
     Score,
     SelectByRank,
     SelectByRules,
+    SelectByScore,
     TakeSubset,
     Vote,
+    keep_identity,
     votes_identity,
 )
 from ecodatum.pipeline.deduplication_jobs import Deduplicate, deduplicated
@@ -53,6 +55,7 @@ class Curation:
     models: dict[str, Output] = field(default_factory=dict)
     deduplications: dict[str, Output] = field(default_factory=dict)
     _scores: dict[tuple[str, str], Output] = field(default_factory=dict)
+    _made: dict[str, Output] = field(default_factory=dict)
 
     def plan(self, filters: Sequence[Filter]) -> None:
         """Add the units that the filters need; raises ConfigError for an operator that cannot be made."""
@@ -136,8 +139,7 @@ class Curation:
         ]
         whole = self._fingerprint("calibrate", [keys, [o.fingerprint for o in inputs]])
         output = Output(self._folder(name) / f"thresholds@{whole}.json", whole)
-        self._add("calibrate", name, (output,), Calibrate(recipe, parts), inputs)
-        return output
+        return self._share("calibrate", name, output, Calibrate(recipe, parts), inputs)
 
     def _plan_deduplication(
         self, name: str, recipe: Recipe, operators: Mapping[str, Scored], parts: tuple[PartFiles, ...]
@@ -158,10 +160,8 @@ class Curation:
             marks += [part.embeddings_fingerprint for part in self.pool.parts]
         whole = self._fingerprint("deduplicate", [_keys(read), job.parameters(), marks])
         output = Output(self.work / "deduplicated" / whole, whole)
-        if output not in self.deduplications.values():
-            size = self.pool.rows * len(recipe.deduplicate)
-            self._add("deduplicate", name, (output,), job, inputs, size, "rows")
-        self.deduplications[name] = output
+        size = self.pool.rows * len(recipe.deduplicate)
+        self.deduplications[name] = self._share("deduplicate", name, output, job, inputs, size, "rows")
         return deduplicated(parts, output.path), (output,)
 
     def _plan_rules(self, name: str, recipe: Recipe, operators: Mapping[str, Scored]) -> None:
@@ -180,6 +180,12 @@ class Curation:
         thresholds = self._plan_calibration(name, recipe, operators, parts, needs)
         parts, unique = self._plan_deduplication(name, recipe, operators, parts)
         extra = ((thresholds,) if thresholds else ()) + unique
+        if recipe.combine == "mean_score":
+            inputs = (*(output for need in needs for output in need), *extra)
+            by_score = SelectByScore(recipe, parts, thresholds.path if thresholds else None)
+            how = [_keys(operators), by_score.parameters(), [o.fingerprint for o in inputs]]
+            self._plan_select(name, by_score, inputs, [self.pool.fingerprint, how])
+            return
         votes = []
         for part, need in zip(parts, needs, strict=True):
             inputs = (*need, *extra)
@@ -187,15 +193,15 @@ class Curation:
             whole = self._fingerprint("vote", [identity, [o.fingerprint for o in inputs]])
             output = Output(self._folder(name) / "votes" / f"{part.part.name}@{whole}", whole)
             job = Vote(recipe, part, thresholds.path if thresholds else None)
-            self._add("vote", f"{name}-{part.part.name}", (output,), job, inputs, part.part.rows, "rows")
-            votes.append(output)
-        settings = recipe.label_model.model_dump()
-        whole = self._fingerprint("fit", [settings, [v.fingerprint for v in votes]])
-        model = Output(self._folder(name) / f"label_model@{whole}", whole)
+            part_name, rows = f"{name}-{part.part.name}", part.part.rows
+            votes.append(self._share("vote", part_name, output, job, inputs, rows, "rows"))
         paths = tuple(v.path for v in votes)
-        self._add("fit", name, (model,), Fit(recipe, paths), tuple(votes))
+        fit = Fit(recipe, paths)
+        whole = self._fingerprint("fit", [fit.parameters(), [v.fingerprint for v in votes]])
+        model = Output(self._folder(name) / f"label_model@{whole}", whole)
+        model = self._share("fit", name, model, fit, tuple(votes))
         self.models[name] = model
-        keep = recipe.keep.model_dump() if recipe.keep else {}
+        keep = keep_identity(recipe)
         inputs = (*(output for need in needs for output in need), *votes, model)
         depends = [self.pool.fingerprint, _keys(operators), keep, [o.fingerprint for o in inputs]]
         self._plan_select(name, SelectByRank(recipe, parts, paths, model.path), inputs, depends)
@@ -211,6 +217,22 @@ class Curation:
         output = Output(self._folder(name) / f"subset@{whole}.npy", whole)
         self._add("select", name, (output,), job, inputs, self.pool.rows, "rows")
         self.subsets[name] = output
+
+    def _share(
+        self,
+        stage: str,
+        name: str,
+        output: Output,
+        job: Job,
+        needs: tuple[Output, ...],
+        size: int = 1,
+        of: str = "",
+    ) -> Output:
+        """Add a unit, unless one for another filter makes the same; return the output of the one."""
+        if output.fingerprint not in self._made:
+            self._add(stage, name, (output,), job, needs, size, of)
+            self._made[output.fingerprint] = output
+        return self._made[output.fingerprint]
 
     def _add(
         self,

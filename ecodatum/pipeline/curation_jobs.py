@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from ecodatum.curate.calibration import calibrate, calibrated
 from ecodatum.curate.diagnostics import diagnose
 from ecodatum.curate.histogram import Histogram, lf_summary
-from ecodatum.curate.recipe import Recipe, Share
+from ecodatum.curate.mean_score import Moments, function_scores
+from ecodatum.curate.recipe import FILE_ORDER, Recipe, Share
 from ecodatum.curate.scores import as_numbers
 from ecodatum.curate.selection import NO_CANDIDATE, Ranked, find_cut, select, size_to_keep
 from ecodatum.curate.voting import load_columns, passes, vote_patterns
@@ -140,13 +141,13 @@ class Fit:
 
     def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
         """Write each pattern's count and P(SELECT), the summary of the labelling functions, and doubts."""
-        from ecodatum.curate.label_model import fit
+        from ecodatum.curate.combination import combine
 
         names = [function.name for function in self.recipe.labelling_functions]
         histogram = Histogram.merged(_read_histogram(folder) for folder in self.votes)
         if histogram.total == 0:
             raise RunError("no sample is left by the rules and deduplication", todo="loosen the rules")
-        fitted = fit(histogram, len(names), self.recipe.label_model)
+        fitted = combine(histogram, self.recipe)
         summary = lf_summary(histogram, names).assign(weight=fitted.weights)
         outputs[""].mkdir()
         _write(
@@ -159,14 +160,17 @@ class Fit:
         )
         write_json(outputs[""] / "lf_summary.json", summary.reset_index().to_dict("records"))
         found = diagnose(histogram, self.recipe.labelling_functions, fitted).document()
+        if self.recipe.combine != "label_model":
+            found["warnings"] = []  # they are reasons to distrust a label model
         write_json(outputs[""] / "diagnostics.json", found)
         progress(1)
         counts = {"candidates": histogram.total, "patterns": len(histogram.patterns)}
         return {**counts, "warnings": [doubt["message"] for doubt in found["warnings"]]}
 
     def parameters(self) -> dict[str, Any]:
-        """Return the label model's settings."""
-        return self.recipe.label_model.model_dump()
+        """Return what combines the votes, and its settings."""
+        own = {} if self.recipe.combine == "label_model" else {"combine": self.recipe.combine}
+        return {**self.recipe.label_model.model_dump(), **own}
 
 
 def read_lf_summary(model: Path) -> pd.DataFrame:
@@ -219,12 +223,17 @@ class SelectByRank:
             raise RunError("nothing says how many samples to keep")
         table = pq.read_table(self.model / "patterns.parquet")
         patterns, counts, probabilities = (column.to_numpy() for column in table.columns)
-        candidates = int(counts.sum())
-        size = size_to_keep(self.recipe.keep, candidates)
+        candidates, least = int(counts.sum()), self.recipe.keep.probability
+        if least is None:
+            size = size_to_keep(self.recipe.keep, candidates)
+        else:
+            size = int(counts[probabilities >= least].sum())
         if size == 0:
-            raise RunError(f"keeps none of {candidates} candidates", todo="raise keep.top")
+            raise RunError(
+                f"keeps none of {candidates} candidates", todo="raise keep.top, or lower keep.probability"
+            )
         cut = find_cut(patterns, counts, probabilities, size, self._ranked)
-        chosen = select(cut, self._ranked, file_order=self.recipe.keep.tie_break == "file_order")
+        chosen = select(cut, self._ranked, file_order=self.recipe.keep.tie_break == FILE_ORDER)
         rows = sum(part.part.rows for part in self.parts)
         progress(rows)
         at_cut = {
@@ -239,18 +248,71 @@ class SelectByRank:
         }
 
     def _ranked(self) -> Iterator[Ranked]:
-        tie_break = self.recipe.keep.tie_break if self.recipe.keep else "file_order"
+        tie_score = self.recipe.keep.tie_score if self.recipe.keep else None
         for part, votes in zip(self.parts, self.votes, strict=True):
             patterns = pq.read_table(votes / VOTES).column("pattern").to_numpy()
-            if tie_break == "file_order":
+            if tie_score is None:
                 ties: npt.NDArray[np.floating] = np.zeros(len(patterns), np.float32)
             else:
-                ties = as_numbers(part.scores().column(tie_break))
+                ties = as_numbers(part.scores().column(tie_score))
             yield Ranked(part.uids(), patterns, ties)
 
     def parameters(self) -> dict[str, Any]:
         """Return how many stay and what breaks ties."""
-        return self.recipe.keep.model_dump() if self.recipe.keep else {}
+        return keep_identity(self.recipe)
+
+
+@dataclass(frozen=True)
+class SelectByScore:
+    """Keep the candidates with the highest mean of normalised scores; equal ones by ascending uid."""
+
+    recipe: Recipe
+    parts: tuple[PartFiles, ...]
+    thresholds: Path | None
+
+    def run(self, outputs: Mapping[str, Path], progress: Progress) -> dict[str, Any]:
+        """Write the subset; the counts tell where the ranking was cut."""
+        if self.recipe.keep is None:
+            raise RunError("nothing says how many samples to keep")
+        candidates, moments = 0, []
+        for part in self.parts:
+            mask, scores = self._read(part)
+            candidates += int(mask.sum())
+            moments.append(Moments.of([score[mask] for score in scores]))
+        whole = Moments.merged(moments)
+        size = size_to_keep(self.recipe.keep, candidates)
+        if size == 0:
+            raise RunError(f"keeps none of {candidates} candidates", todo="raise keep.top")
+
+        def ranked() -> Iterator[Ranked]:
+            for part in self.parts:
+                mask, scores = self._read(part)
+                patterns = np.where(mask, np.uint64(0), NO_CANDIDATE)
+                yield Ranked(part.uids(), patterns, whole.standardised(scores))
+
+        one = np.zeros(1, np.uint64), np.array([candidates]), np.ones(1)
+        cut = find_cut(*one, size, ranked)
+        rows = sum(part.part.rows for part in self.parts)
+        progress(rows)
+        counts = _finish(select(cut, ranked, file_order=False), outputs[""], rows)
+        return {**counts, "candidates": candidates, "mean_score_at_cut": cut.tie_score}
+
+    def _read(self, part: PartFiles) -> tuple[npt.NDArray[np.bool_], list[npt.NDArray[np.float64]]]:
+        """Return a part's candidates, (rows,), and what each labelling function sees, (rows,) each."""
+        recipe, rows = calibrated_recipe(self.recipe, self.thresholds), part.part.rows
+        columns = load_columns(part.scores(), recipe.scores())
+        mask = passes(recipe.rules, columns, rows) & part.survive()
+        return mask, [function_scores(f, columns, rows) for f in recipe.labelling_functions]
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the rules, the labelling functions, and how many stay."""
+        return {**votes_identity(self.recipe), "combine": self.recipe.combine, **keep_identity(self.recipe)}
+
+
+def keep_identity(recipe: Recipe) -> dict[str, Any]:
+    """Return what says how many stay, and what breaks ties; a probability only where one is given."""
+    document = recipe.keep.model_dump() if recipe.keep else {}
+    return {k: v for k, v in document.items() if k != "probability" or v is not None}
 
 
 @dataclass(frozen=True)

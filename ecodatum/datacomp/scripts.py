@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ecodatum.datacomp.checkout import Checkout
 from ecodatum.datacomp.layer.aliases import SCALE_VARIABLE
+from ecodatum.datacomp.layer.submission import SENT_VARIABLE
 from ecodatum.errors import ConfigError, RunError
 from ecodatum.files import write_json
 
@@ -59,11 +60,13 @@ class OwnScale:
         return (folder / "own_scale.json").resolve()
 
 
-def environment(own_scale: Path | None = None, *, on_cpu: bool = False) -> dict[str, str]:
+def environment(
+    own_scale: Path | None = None, *, on_cpu: bool = False, sent: Path | None = None
+) -> dict[str, str]:
     """Return the variables that a script, and every process it starts, runs with.
 
     `own_scale` is the file that `OwnScale.write` returned; `on_cpu` hides the GPUs, since the scripts take
-    one where there is one.
+    one where there is one; `sent` is where a submission notes what has arrived.
     """
     paths = [str(_LAYER), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {
@@ -72,10 +75,13 @@ def environment(own_scale: Path | None = None, *, on_cpu: bool = False) -> dict[
         "NO_ALBUMENTATIONS_UPDATE": "1",  # img2dataset's dependency would ask the network for its version
     }
     variables.pop(SCALE_VARIABLE, None)
+    variables.pop(SENT_VARIABLE, None)
     if on_cpu:
         variables["CUDA_VISIBLE_DEVICES"] = ""
     if own_scale is not None:
         variables[SCALE_VARIABLE] = str(own_scale)
+    if sent is not None:
+        variables[SENT_VARIABLE] = str(sent)
     return variables
 
 
@@ -87,6 +93,7 @@ def start(
     python: str = sys.executable,
     own_scale: Path | None = None,
     on_cpu: bool = False,
+    sent: Path | None = None,
 ) -> "subprocess.Popen[bytes]":
     """Start a script in a child process that prints where this one does, and does not outlive it.
 
@@ -96,7 +103,7 @@ def start(
         known = ", ".join(LIMITS)
         raise ConfigError("no script of DataComp that runs here", where=script, todo=f"one of {known}")
     command = [python, str(checkout.script(script)), *arguments]
-    variables = environment(own_scale, on_cpu=on_cpu)
+    variables = environment(own_scale, on_cpu=on_cpu, sent=sent)
     try:
         return subprocess.Popen(command, env=variables, preexec_fn=_end_with_the_parent)
     except OSError as error:
@@ -111,12 +118,13 @@ def run(
     own_scale: Path | None,
     on_cpu: bool,
     watch: Callable[[], None],
+    sent: Path | None = None,
 ) -> None:
     """Run a script to its end, calling `watch` again and again meanwhile.
 
     Raises RunError when it fails; when `watch` raises, the script is stopped.
     """
-    process = start(checkout, script, arguments, own_scale=own_scale, on_cpu=on_cpu)
+    process = start(checkout, script, arguments, own_scale=own_scale, on_cpu=on_cpu, sent=sent)
     try:
         while process.poll() is None:
             watch()

@@ -294,6 +294,23 @@ def _converted_sets(datasets: Any) -> None:
     datasets.load_dataset = load_dataset
 
 
+# --- submission ---------------------------------------------------------------------------------------
+
+
+def _from_submission(patch: str) -> Callable[[Any], None]:
+    """Return a patch of the module `submission` beside this one, which is loaded when it is applied."""
+
+    def apply(module: Any) -> None:
+        path = Path(__file__).with_name("submission.py")
+        spec = importlib.util.spec_from_file_location("ecodatum_datacomp_submission", path)
+        assert spec is not None and spec.loader is not None
+        submission = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(submission)
+        getattr(submission, patch)(module)
+
+    return apply
+
+
 ALIASES: tuple[Alias, ...] = (
     Alias(
         "training",
@@ -411,6 +428,19 @@ ALIASES: tuple[Alias, ...] = (
         "sets that are scripts on the hub no longer load: their parquet form is read, from the folder of"
         " the evaluation sets or from the hub",
         patch=_converted_sets,
+    ),
+    Alias(
+        "huggingface_hub",
+        "any, when `ecodatum submit` runs evaluate.py",
+        "a second attempt would upload what has arrived already",
+        patch=_from_submission("upload_once"),
+    ),
+    Alias(
+        "requests",
+        "any, when `ecodatum submit` runs evaluate.py",
+        "a second attempt would send a second record; it ends with 0 whatever was answered; and its"
+        " addresses are written into it, so that nothing could be tried out",
+        patch=_from_submission("put_once"),
     ),
 )
 

@@ -1,0 +1,1 @@
+"""A run's way to DataComp's leaderboard: it is checked, bundled, and sent by DataComp's own script."""

@@ -23,10 +23,10 @@ def function_scores(function: LabellingFunction, columns: Columns, rows: int) ->
     directed = set(_directed(function))
     if len(directed) == 1 and None not in directed:
         ((name, sign),) = (item for item in directed if item is not None)
-        scores: npt.NDArray[np.float64] = as_numbers(columns[name]).astype(np.float64)
-        return sign * scores
+        return sign * as_numbers(columns[name]).astype(np.float64)
     votes = vote(function, columns, rows)
-    return (votes == SELECT).astype(np.float64) - (votes == REJECT)
+    signed: npt.NDArray[np.float64] = (votes == SELECT).astype(np.float64) - (votes == REJECT)
+    return signed
 
 
 def _directed(function: LabellingFunction) -> Iterator[tuple[str, int] | None]:

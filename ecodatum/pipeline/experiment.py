@@ -1,13 +1,18 @@
 """Experiments: one YAML says which pool, which filters, which seeds, and how to train and evaluate."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
-from ecodatum.content import content_root, find, read_yaml
+from ecodatum.content import content_root, find
+from ecodatum.curate.ablation import Ablation, ablate
 from ecodatum.curate.recipe import Recipe, load_recipe
 from ecodatum.errors import ConfigError
+from ecodatum.pipeline.extends import read_extended
+from ecodatum.pipeline.matrix import Matrix, Value, combinations
 from ecodatum.train.engines import Engine
 from ecodatum.validation import explain
 
@@ -19,21 +24,37 @@ class _Model(BaseModel):
 
 
 class FilterSpec(_Model):
-    """A filter of an experiment: a recipe, some of its values set anew, or a ready-made subset file."""
+    """A filter of an experiment: a recipe, some of its values set anew, or a ready-made subset file.
+
+    With `matrix` (values by dotted key of the recipe, or several recipes), `ablate`, or both it stands for
+    several filters, a row each. What a row is called begins with `name`, if there is one.
+    """
 
     name: Name | None = None
     title: str | None = None
     recipe: str | None = None
     set: dict[str, Any] = {}
+    matrix: Matrix = {}
+    ablate: Ablation | None = None
     subset: str | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if (self.recipe is None) == (self.subset is None):
-            raise ValueError("a filter needs either recipe or subset")
-        if self.subset is not None and (self.name is None or self.set):
-            raise ValueError("a filter given by a subset needs a name, and has no values to set")
+        if [self.recipe is not None, self.subset is not None, "recipe" in self.matrix].count(True) != 1:
+            raise ValueError("a filter needs either recipe or subset (or several recipes in matrix)")
+        if self.subset is not None and (self.name is None or self.set or self.matrix or self.ablate):
+            raise ValueError(
+                "a filter given by a subset needs a name, and has nothing to set, no matrix and no ablate"
+            )
         return self
+
+
+def _by_name(value: Any) -> Any:
+    """Take a recipe's name alone for the filter that it is."""
+    return {"recipe": value} if isinstance(value, str) else value
+
+
+Listed = Annotated[FilterSpec, BeforeValidator(_by_name, json_schema_input_type=str | FilterSpec)]
 
 
 class TrainSpec(_Model):
@@ -79,7 +100,10 @@ def _unquoted_off(value: Any) -> Any:
 class TrackingSpec(_Model):
     """Where runs are tracked. W&B's key comes from its own environment or login, never from here."""
 
-    wandb: Annotated[Literal["offline", "online", "off"], BeforeValidator(_unquoted_off)] = "offline"
+    wandb: Annotated[
+        Literal["offline", "online", "off"],
+        BeforeValidator(_unquoted_off, json_schema_input_type=Literal["offline", "online", "off", False]),
+    ] = "offline"
     project: str = "ecodatum"
     entity: str | None = None
 
@@ -90,12 +114,17 @@ class Experiment(_Model):
     name: Name
     title: str = ""
     pool: str
-    filters: Annotated[tuple[FilterSpec, ...], Field(min_length=1, strict=False)]
+    filters: Annotated[tuple[Listed, ...], Field(min_length=1, strict=False)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False)] = (0,)
     train: TrainSpec
     evaluate: EvaluateSpec
     tracking: TrackingSpec = TrackingSpec()
-    folder: Annotated[Path, Field(exclude=True, repr=False)] = Path()
+    file: SkipJsonSchema[Annotated[Path, Field(exclude=True, repr=False)]] = Path()
+
+    @property
+    def folder(self) -> Path:
+        """Where the experiment's file lies."""
+        return self.file.parent
 
     def path(self, value: str) -> Path:
         """Return a path of the experiment: absolute, or beside its file, or among the content folders."""
@@ -122,18 +151,15 @@ def load_experiment(
     Raises ConfigError that names the file, the key and what is allowed.
     """
     path = find(name, "experiments")
-    document = read_yaml(path)
-    if "folder" in document:
-        raise ConfigError("unknown key 'folder'", where=path)
-    listed = document.get("filters")
-    if isinstance(listed, list):
-        document["filters"] = [{"recipe": f} if isinstance(f, str) else f for f in listed]
+    document = read_extended(path)
+    if "file" in document:
+        raise ConfigError("unknown key 'file'", where=path)
     if seeds is not None:
         document["seeds"] = list(seeds)
     if wandb is not None:
         document["tracking"] = {**(document.get("tracking") or {}), "wandb": wandb}
     try:
-        experiment = Experiment.model_validate({**document, "folder": path.parent})
+        experiment = Experiment.model_validate({**document, "file": path})
     except ValidationError as error:
         raise explain(error, path, Experiment) from None
     if len(set(experiment.seeds)) < len(experiment.seeds):
@@ -142,22 +168,70 @@ def load_experiment(
 
 
 def load_filters(experiment: Experiment) -> tuple[Filter, ...]:
-    """Return the experiment's filters, their recipes read and checked; raises ConfigError."""
-    filters = tuple(_load_filter(spec, experiment) for spec in experiment.filters)
+    """Return the experiment's filters, a row each, their recipes read and checked; raises ConfigError."""
+    filters = tuple(
+        item
+        for place, spec in enumerate(experiment.filters)
+        for item in _load_filters(spec, experiment, f"filters.{place}")
+    )
     names = [f.name for f in filters]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
-                f"two filters are named {name!r}", where=experiment.name, todo="give one of them a `name`"
+                f"two filters are named {name!r}", where=experiment.file, todo="give one of them a `name`"
             )
     return filters
 
 
-def _load_filter(spec: FilterSpec, experiment: Experiment) -> Filter:
-    if spec.recipe is None:
-        path = experiment.path(spec.subset or "")
+class _Part(NamedTuple):
+    """What tells a row from the others of its entry: after a recipe's name, and after a given one."""
+
+    full: str
+    short: str
+
+
+def _load_filters(spec: FilterSpec, experiment: Experiment, key: str) -> Iterator[Filter]:
+    if spec.subset is not None:
+        path = experiment.path(spec.subset)
         if not path.is_file():
             raise ConfigError("no such subset file", where=path)
-        return Filter(name=spec.name or "", title=spec.title or spec.name or "", subset=path)
-    recipe = load_recipe(spec.recipe, beside=experiment.folder, overrides=spec.set)
-    return Filter(name=spec.name or recipe.name, title=spec.title or recipe.title, recipe=recipe)
+        yield Filter(name=spec.name or "", title=spec.title or spec.name or "", subset=path)
+        return
+    for values in combinations(spec.matrix):
+        chosen = values.pop("recipe", None)
+        recipe = load_recipe(
+            str(chosen.value) if chosen else spec.recipe or "",
+            beside=experiment.folder,
+            overrides={**spec.set, **{place: value.value for place, value in values.items()}},
+        )
+        parts = [_part(place, value) for place, value in values.items()]
+        if chosen is not None:
+            known = chosen.name if chosen.named else recipe.name
+            parts.insert(0, _Part(chosen.name if chosen.named else "", known))
+        if spec.ablate is None:
+            yield _row(spec, recipe, recipe, parts)
+            continue
+        try:
+            for how, what, smaller in ablate(recipe, spec.ablate):
+                yield _row(spec, recipe, smaller, [*parts, _Part(f"{how}_{what}", what)])
+        except ConfigError as error:
+            where = f"{experiment.file}, {key}.ablate"
+            raise ConfigError(f"{error.what} ({error.where})", where=where, todo=error.todo) from None
+
+
+def _part(key: str, value: Value) -> _Part:
+    """Tell a value apart: a number by the last word of its key besides, a name or a word by itself."""
+    alone = value.named or isinstance(value.value, str)
+    return _Part(value.name if alone else f"{key.rpartition('.')[2]}_{value.name}", value.name)
+
+
+def _row(spec: FilterSpec, recipe: Recipe, made: Recipe, parts: list[_Part]) -> Filter:
+    """Name a row: the entry's or the recipe's name and title, and what tells the row from the others."""
+    name = [spec.name, *(p.short for p in parts)] if spec.name else [recipe.name, *(p.full for p in parts)]
+    title = [p.short for p in parts] if spec.title else [p.full for p in parts]
+    words = ", ".join(word.replace("_", " ") for word in title if word)
+    return Filter(
+        name="_".join(word for word in name if word),
+        title=" ".join(filter(None, [spec.title or recipe.title, words])),
+        recipe=made,
+    )

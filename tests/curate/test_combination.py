@@ -81,7 +81,7 @@ def test_ties_go_by_uid_where_nothing_else_is_named() -> None:
 
 
 def test_a_search_refuses_what_it_cannot_measure(tmp_path: Path) -> None:
-    sample = open_sample(planted_recipe(), planted_scores(tmp_path)[0], ROWS)
+    sample = open_sample(planted_recipe(), planted_scores(tmp_path / "scores")[0], ROWS)
     for changes in ({"combine": "majority_vote"}, {"keep": {"probability": 0.5}}):
         with pytest.raises(ConfigError, match="combine by label_model"):
             find_knobs(planted_recipe(**changes), sample, Candidates())

@@ -1,16 +1,20 @@
 """Whether a checkpoint is whole, is the scale's model, and is the one that the results are of."""
 
+import logging
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ecodatum.errors import RunError
 from ecodatum.fingerprint import file_fingerprint
 from ecodatum.submission.entry import Entry
 from ecodatum.submission.hyperparameters import read_json
 from ecodatum.train.scales import Scale
+
+_UNREADABLE: Final = (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 
 
 def check_checkpoint(entry: Entry, scale: Scale) -> Iterator[str]:
@@ -30,14 +34,17 @@ def check_checkpoint(entry: Entry, scale: Scale) -> Iterator[str]:
 
 
 def _read(checkpoint: Path) -> Mapping[str, Any]:
-    """Return a checkpoint's content; torch compares the sums that it stores with each tensor."""
+    """Return a checkpoint's content, every tensor's sum compared: torch stores sums, and reads past them."""
     import torch
 
     try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            if (wrong := archive.testzip()) is not None:
+                raise RunError(f"is damaged at {wrong}", where=checkpoint)
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise RunError("no such checkpoint", where=checkpoint) from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (*_UNREADABLE, pickle.UnpicklingError) as error:
         raise RunError("is cut off or damaged, or no checkpoint", where=checkpoint) from error
     if not isinstance(content, dict):
         raise RunError("is no checkpoint of open_clip's trainer", where=checkpoint)
@@ -58,9 +65,13 @@ def _shapes(model: str) -> Mapping[str, tuple[int, ...]]:
     import open_clip
     import torch
 
-    meta = torch.device("meta")
-    with meta:
-        network = open_clip.create_model(model, device=meta)
+    meta, level = torch.device("meta"), logging.root.manager.disable
+    logging.disable(logging.WARNING)  # open_clip warns that no weights are loaded
+    try:
+        with meta:
+            network = open_clip.create_model(model, device=meta)
+    finally:
+        logging.disable(level)
     return {key: tuple(value.shape) for key, value in network.state_dict().items()}
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -14,13 +14,15 @@ from ecodatum.cli.centroids import centroids
 from ecodatum.cli.console import StageProgress, err, out, table
 from ecodatum.cli.evaluate import evaluate
 from ecodatum.cli.jobs import cancel, logs, retry, status
+from ecodatum.cli.report import report
 from ecodatum.cli.reshard import reshard
+from ecodatum.cli.schema import schema
+from ecodatum.cli.submit import submit
+from ecodatum.cli.table import show_leaderboard
+from ecodatum.cli.table import table as table_command
 from ecodatum.cli.train import train
 from ecodatum.cli.tune import tune
 from ecodatum.errors import ConfigError, EcoDatumError
-
-if TYPE_CHECKING:
-    from ecodatum.pipeline.graph import Graph
 
 app = typer.Typer(
     name="ecodatum",
@@ -41,10 +43,14 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(centroids)
 app.command()(tune)
+app.command()(schema)
+app.command(name="table")(table_command)
+app.command()(report)
 app.command()(status)
 app.command()(logs)
 app.command()(cancel)
 app.command()(retry)
+app.command()(submit)
 
 Work = Annotated[Path, typer.Option(help="Folder for everything that is made; shared by all experiments.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes at a time on this machine.")]
@@ -108,7 +114,7 @@ def run(
     Example: `ecodatum run experiments/nano.yaml --seeds 0,1,2 --cluster slurm/generic.yaml`
     """
     if cluster is not None:
-        _run_on(cluster, experiment, work, seeds=_seeds(seeds), device=device, wandb=wandb, watch=watch)
+        _run_on(cluster, experiment, work, seeds=seeds_of(seeds), device=device, wandb=wandb, watch=watch)
         return
     if watch:
         raise ConfigError("is for --cluster", where="--watch")
@@ -135,7 +141,7 @@ def run(
     try:
         run_stages(units, (STAGE,), jobs=jobs, folder=graph.folder, reporter=StageProgress())
     finally:  # the table is there whatever became of tracking
-        _show_leaderboard(graph)
+        show_leaderboard(graph)
 
 
 @app.command()
@@ -147,19 +153,21 @@ def plan(
     units: Annotated[bool, typer.Option("--units", help="List every unit, not only the stages.")] = False,
     cluster: Cluster = None,
 ) -> None:
-    """Show what an experiment would run, and what is done already. Runs nothing.
+    """Show what an experiment would run, what is done already, and what its filters share. Runs nothing.
 
-    With --cluster: tasks, GPU hours and disk, before anything is submitted.
+    Shared are the units that several filters use: they run once. With --units each unit is listed with the
+    filters that use it. With --cluster: tasks, GPU hours and disk, before anything is submitted.
 
-    Example: `ecodatum plan experiments/nano.yaml --units`
+    Example: `ecodatum plan experiments/nano_ablation.yaml --units`
     """
     if cluster is not None:
         from ecodatum.cli.jobs import cost_table
 
-        out.print(table(cost_table(experiment, work, cluster, _seeds(seeds))))
+        out.print(table(cost_table(experiment, work, cluster, seeds_of(seeds))))
         return
-    from ecodatum.cli.plan import stage_table, unit_table
+    from ecodatum.cli.plan import sharing_line, stage_table, unit_table
     from ecodatum.pipeline.graph import build_graph
+    from ecodatum.pipeline.sharing import unit_users
     from ecodatum.report.tracking import tracking_units
 
     graph = build_graph(_experiment(experiment, seeds, None), work, device=device)
@@ -169,7 +177,9 @@ def plan(
         f" ({'comparable with DataComp' if graph.scale.comparable else 'not comparable with DataComp'});"
         f" {len(graph.tasks)} tasks; {len(graph.runs)} trainings"
     )
-    out.print(table(unit_table(every) if units else stage_table(every)))
+    users = unit_users(graph)
+    out.print(table(unit_table(every, users) if units else stage_table(every, users)))
+    err.print(sharing_line(users))
 
 
 @app.command()
@@ -206,22 +216,6 @@ def curate(
     out.print(f"{out_file}: {done.kept:,} of {done.rows:,} samples ({done.kept / done.rows:.1%})")
 
 
-@app.command(name="table")
-def table_command(
-    experiment: Annotated[str, typer.Argument(help="A YAML file, or a name in experiments/.")],
-    work: Work = Path("runs"),
-    seeds: Seeds = None,
-    device: Device = "auto",
-) -> None:
-    """Print the leaderboard of the runs that are finished, and write it as Markdown and CSV.
-
-    Example: `ecodatum table experiments/nano.yaml`
-    """
-    from ecodatum.pipeline.graph import build_graph
-
-    _show_leaderboard(build_graph(_experiment(experiment, seeds, None), work, device=device))
-
-
 def _run_on(
     cluster: str,
     experiment: str,
@@ -238,26 +232,17 @@ def _run_on(
         raise ConfigError("the cluster profile says it: `device`", where="--device", todo="leave it out")
     graph = submit_experiment(experiment, work, cluster, seeds=seeds, wandb=wandb, watch=watch)
     if watch:
-        _show_leaderboard(graph)
-
-
-def _show_leaderboard(graph: "Graph") -> None:
-    """Print the leaderboard of an experiment's finished runs, and write it beside its logs."""
-    from ecodatum.report.leaderboard import leaderboard, write_leaderboard
-
-    board, title = leaderboard(graph), graph.experiment.title or graph.experiment.name
-    files = write_leaderboard(board, graph.folder, title=title)
-    out.print(table(board.shown(), title=title))
-    err.print(f"written: {files[0]}\n         {files[1]}")
+        show_leaderboard(graph)
 
 
 def _experiment(name: str, seeds: str | None, wandb: str | None) -> Any:
     from ecodatum.pipeline.experiment import load_experiment
 
-    return load_experiment(name, seeds=_seeds(seeds), wandb=wandb)
+    return load_experiment(name, seeds=seeds_of(seeds), wandb=wandb)
 
 
-def _seeds(text: str | None) -> tuple[int, ...] | None:
+def seeds_of(text: str | None) -> tuple[int, ...] | None:
+    """Parse `--seeds 0,1,2`; raises ConfigError."""
     if text is None:
         return None
     try:

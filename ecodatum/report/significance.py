@@ -36,12 +36,12 @@ def paired_bootstrap(
     (NaN) anywhere is left out. resamples: B. The same input gives the same output.
 
     With the paired differences D[s, t], a resample draws S seeds and T tasks with replacement and takes
-    δ* = Σ_s Σ_t w_s v_t D[s, t] / (S T), where w and v count how often a seed and a task were drawn. The seeds
-    drawn go with all the tasks drawn: a training's luck is common to its tasks, so tasks and seeds are
-    crossed, and drawing tasks anew within each seed would understate the noise of both. The interval is
-    the percentile one; p = min(1, 2 (1 + min(#{δ* ≤ 0}, #{δ* ≥ 0})) / (B + 1)), two-sided. With one seed
-    only tasks are drawn, and nothing is known of the noise of training; with less than two tasks interval
-    and p are NaN. Two or three seeds say little of their own noise, and the bootstrap shrinks its variance
+    δ* = Σ_s Σ_t w_s v_t D[s, t] / (S T), where w and v count how often a seed and a task were drawn. The
+    seeds drawn go with all the tasks drawn: a training's luck is common to its tasks, so tasks and seeds
+    are crossed, and drawing tasks anew within each seed would understate the noise. The interval is the
+    percentile one; p = min(1, 2 (1 + min(#{δ* ≤ 0}, #{δ* ≥ 0})) / (B + 1)), two-sided. With one seed only
+    tasks are drawn, and nothing is known of the noise of training; with less than two tasks interval and
+    p are NaN. Two or three seeds say little of their own noise, and the bootstrap shrinks its variance
     by (S − 1) / S.
 
     Sources: Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1(2), doi:10.1214/07-AOAS122;

@@ -1,6 +1,7 @@
 """Recipes: filters as data. Operators give scores; rules or labelling functions turn them into a subset."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -253,7 +254,7 @@ def load_recipe(
     path = find(name, "baselines", beside=beside)
     document = read_yaml(path)
     for key, value in (overrides or {}).items():
-        _set(document, key, value, path)
+        _set(document, key, deepcopy(value), path)  # later keys may change it
     operators = document.get("operators")
     if isinstance(operators, dict):
         folders = [path.parent, *([beside] if beside else [])]

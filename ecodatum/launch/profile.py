@@ -18,7 +18,9 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Word = Annotated[str, BeforeValidator(_text), Field(pattern=r"^\S+$")]
+Word = Annotated[
+    str, BeforeValidator(_text, json_schema_input_type=str | int | float), Field(pattern=r"^\S+$")
+]
 
 
 class _Model(BaseModel):

@@ -133,6 +133,22 @@ class Experiment(_Model):
         return next((c.resolve() for c in candidates if c.exists()), (self.folder / path).resolve())
 
 
+def experiment_schema() -> dict[str, Any]:
+    """Return the JSON Schema of an experiment's file; one that `extends` another may leave the rest to it."""
+    found = Experiment.model_json_schema()
+    whole: dict[str, Any] = {"required": found.pop("required"), "properties": {}}
+    for part in ("train", "evaluate"):
+        model = found["$defs"][found["properties"][part]["$ref"].rpartition("/")[2]]
+        whole["properties"][part] = {"required": model.pop("required")}
+    found["properties"]["extends"] = {
+        "type": "string",
+        "description": "Another experiment, whose mappings are merged with this file's; lists are replaced.",
+    }
+    found["if"] = {"required": ["extends"]}
+    found["then"], found["else"] = {"required": ["name"]}, whole
+    return found
+
+
 class Filter(_Model):
     """A filter that is ready to run: its name in tables, and its recipe or its subset file."""
 
@@ -199,11 +215,12 @@ def _load_filters(spec: FilterSpec, experiment: Experiment, key: str) -> Iterato
         return
     for values in combinations(spec.matrix):
         chosen = values.pop("recipe", None)
-        recipe = load_recipe(
-            str(chosen.value) if chosen else spec.recipe or "",
-            beside=experiment.folder,
-            overrides={**spec.set, **{place: value.value for place, value in values.items()}},
-        )
+        changes = {**spec.set, **{place: value.value for place, value in values.items()}}
+        try:
+            name = str(chosen.value) if chosen else spec.recipe or ""
+            recipe = load_recipe(name, beside=experiment.folder, overrides=changes)
+        except ConfigError as error:
+            raise _in(error, experiment, key) from None
         parts = [_part(place, value) for place, value in values.items()]
         if chosen is not None:
             known = chosen.name if chosen.named else recipe.name
@@ -215,8 +232,12 @@ def _load_filters(spec: FilterSpec, experiment: Experiment, key: str) -> Iterato
             for how, what, smaller in ablate(recipe, spec.ablate):
                 yield _row(spec, recipe, smaller, [*parts, _Part(f"{how}_{what}", what)])
         except ConfigError as error:
-            where = f"{experiment.file}, {key}.ablate"
-            raise ConfigError(f"{error.what} ({error.where})", where=where, todo=error.todo) from None
+            raise _in(error, experiment, f"{key}.ablate") from None
+
+
+def _in(error: ConfigError, experiment: Experiment, key: str) -> ConfigError:
+    """Tell at which place of the experiment's file an error was met."""
+    return ConfigError(f"{error.where}: {error.what}", where=f"{experiment.file}, {key}", todo=error.todo)
 
 
 def _part(key: str, value: Value) -> _Part:

@@ -10,7 +10,14 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from ecodatum.curate.recipe import Recipe
-from ecodatum.pipeline.curation_jobs import SelectByRank, SelectByRules, TakeSubset, Vote, calibrated_recipe
+from ecodatum.pipeline.curation_jobs import (
+    SelectByRank,
+    SelectByRules,
+    SelectByScore,
+    TakeSubset,
+    Vote,
+    calibrated_recipe,
+)
 from ecodatum.pipeline.graph import Graph, Run
 from ecodatum.pipeline.part_files import PartFiles
 from ecodatum.pipeline.units import Unit
@@ -63,12 +70,12 @@ def curated(graph: Graph) -> tuple[Curated, ...]:
 
 
 def _curated(run: Run, unit: Unit, makers: Mapping[Path, Unit]) -> Curated:
-    # `Job` is a protocol; these three are all that selects.
-    job = cast(SelectByRules | SelectByRank | TakeSubset, unit.job)
+    # `Job` is a protocol; these are all that selects.
+    job = cast(SelectByRules | SelectByRank | SelectByScore | TakeSubset, unit.job)
     recipe = run.filter.recipe
     thresholds: Path | None = None
     votes: tuple[Path, ...] = ()
-    if isinstance(job, SelectByRules):
+    if isinstance(job, SelectByRules | SelectByScore):
         thresholds = job.thresholds
     elif isinstance(job, SelectByRank):
         thresholds = cast(Vote, makers[job.votes[0]].job).thresholds if job.votes else None

@@ -22,6 +22,8 @@ from ecodatum.splitmix import mixed
 #: How many samples a gallery shows, and how many are drawn, since some may have no image.
 SHOWN: Final = 12
 _DRAWN: Final = 2 * SHOWN
+#: The filters that are compared with the first ensemble at most, sample by sample.
+_COMPARED: Final = 6
 #: Images are read from so many shards at most, spread over the pool.
 _SHARDS: Final = 12
 _CHUNK: Final = 1 << 20
@@ -65,7 +67,7 @@ class Gallery:
     def judge(self) -> Curated | None:
         """The filter whose votes are shown: an ensemble before one that has rules."""
         found = [f for f in (self.kept_by, self.dropped_by) if f and f.recipe]
-        return next((f for f in found if f.ensemble), found[0] if found else None)
+        return next((f for f in found if f.model), found[0] if found else None)
 
 
 class _Place(NamedTuple):
@@ -112,11 +114,12 @@ def _own(pool: Pool, filters: Sequence[Curated]) -> Iterator[Gallery]:
 
 
 def _pairs(pool: Pool, filters: Sequence[Curated]) -> Iterator[Gallery]:
-    """Compare the first ensemble with every other filter that drops anything."""
-    first = next((item for item in filters if item.ensemble), None)
-    for other in filters if first else ():
-        if first is None or other is first or other.kept >= pool.rows:
-            continue
+    """Compare the first ensemble with the first few of the other filters that drop anything."""
+    first = next((item for item in filters if item.model), None)
+    if first is None:
+        return
+    others = [item for item in filters if item is not first and item.kept < pool.rows]
+    for other in others[:_COMPARED]:
         for kept, dropped in ((first, other), (other, first)):
             yield Gallery(f"{kept.name}-not-{dropped.name}", kept, dropped, _without(kept, dropped))
 

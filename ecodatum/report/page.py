@@ -1,7 +1,7 @@
 """The report of an experiment: one HTML page that needs nothing else, and says what is missing yet."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ecodatum import __version__
+from ecodatum.curate.recipe import FILE_ORDER, Recipe
 from ecodatum.curate.voting import REJECT, SELECT, unpack
 from ecodatum.errors import ConfigError, RunError
 from ecodatum.files import write_text
@@ -32,11 +33,19 @@ from ecodatum.report.plots import (
     series_style,
 )
 from ecodatum.report.provenance import commit, experiment_text, fingerprints, made, recipe_text
-from ecodatum.report.zones import zones
+from ecodatum.report.zones import number, zones
 
 #: The template, and the style sheet that it takes in.
 _TEMPLATE: Final = "report.html"
 _BINS: Final = 50
+
+#: What the weights of labelling functions are, by what combines their votes.
+_WEIGHTS: Final = {
+    "label_model": "the weight that the label model has learned",
+    "majority_vote": "the weight, which is equal in a majority vote",
+    "random_weights": "the weight, drawn at random",
+    "mean_score": "",
+}
 
 
 def write_report(graph: Graph, path: Path, *, baseline: str | None = None) -> None:
@@ -204,7 +213,7 @@ def _label_model(item: Curated) -> dict[str, Any] | None:
     """Return the table of the labelling functions, their agreement, doubts, and the plot of P(SELECT)."""
     if item.model is None or item.recipe is None:
         return None
-    found = read_diagnostics(item.model)
+    found, cut = read_diagnostics(item.model), (item.counts or {}).get("cut")
     return {
         "functions": _functions(item.model),
         "names": found["labelling_functions"],
@@ -212,10 +221,21 @@ def _label_model(item: Curated) -> dict[str, Any] | None:
         "doubts": [doubt["message"] for doubt in found["warnings"]],
         "plot": _probability_plot(item),
         "distribution": found["distribution"],
-        "cut": (item.counts or {}).get("cut"),
+        "cut": cut,
         "candidates": int(read_patterns(item.model).counts.sum()),
-        "tie_break": item.recipe.keep.tie_break if item.recipe.keep else "",
+        "ties": _ties(item.recipe, cut),
+        "weights": _WEIGHTS[item.recipe.combine],
     }
+
+
+def _ties(recipe: Recipe, cut: Mapping[str, Any] | None) -> str:
+    """Return which samples of equal probability stay, in words."""
+    score = recipe.keep.tie_score if recipe.keep else None
+    if score is None:
+        by_file = recipe.keep is not None and recipe.keep.tie_break == FILE_ORDER
+        return f"the first by {'the order of the files' if by_file else 'uid'} stay"
+    least = (cut or {}).get("tie_score")
+    return f"those with the highest {score} stay" + ("" if least is None else f", from {number(least)}")
 
 
 def _functions(model: Path) -> list[dict[str, Any]]:
@@ -250,10 +270,12 @@ def _probability_plot(item: Curated) -> Markup | None:
 
 
 def _share(value: float) -> str:
-    """Return a share as per cent, with a decimal where it counts."""
-    if 0 < value < 0.0005:
+    """Return a share as per cent, with a decimal unless it is nothing or all."""
+    if value in (0, 1):
+        return f"{100 * value:.0f} %"
+    if value < 0.0005:
         return "< 0.1 %"
-    return f"{100 * value:.1f} %" if value else "0 %"
+    return f"{100 * value:.1f} %" if value < 0.9995 else "> 99.9 %"
 
 
 def _score(value: float) -> str:
@@ -266,6 +288,8 @@ def _signed(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """Return seconds as people read them: 0.4 s, 12 s, 3 min 20 s, 5 h 7 min."""
+    if seconds < 0.05:
+        return "< 0.1 s"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -1,6 +1,7 @@
 """Sets a leaderboard beside published numbers, and its filters beside one of them."""
 
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -119,6 +120,7 @@ def _changed(item: Filter, name: str | None) -> bool:
     return _what_it_does(item.recipe) != _what_it_does(shipped)
 
 
+@cache
 def _shipped(name: str) -> Recipe | None:
     path = content_root() / "baselines" / f"{name}.yaml"
     return load_recipe(str(path)) if path.is_file() else None

@@ -1,7 +1,7 @@
 """`ecodatum run --cluster`, `status`, `logs`, `cancel` and `retry`: experiments as jobs of Slurm."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -48,14 +48,15 @@ def submit_experiment(
         profile,
         graph.folder,
         command,
-        told=lambda stage, job, tasks: err.print(f"{stage}: job {job}, {tasks} task{'s' * (tasks != 1)}"),
+        told=_tell,
     )
     err.print(
         f"{graph.experiment.name}: {len(units)} units, {packed.done} done before,"
         f" {len(packed.kept)} under way, {packed.units} submitted in {packed.tasks} tasks"
     )
     if watch:
-        follow(graph.folder)
+        name = graph.experiment.name
+        follow(graph.folder, todo=f"`ecodatum logs {name}` shows why; mend it, and `ecodatum retry {name}`")
     elif packed.units or packed.kept:
         err.print(f"see how it goes: ecodatum status {graph.experiment.name} --work {work}")
     return graph
@@ -71,13 +72,12 @@ def cluster_graph(
     remember: bool,
 ) -> "tuple[Graph, list[Unit], Profile]":
     """Return the graph of an experiment for a cluster, its units with those of tracking, and the profile."""
-    from ecodatum.launch.profile import load_profile
     from ecodatum.pipeline.experiment import load_experiment
-    from ecodatum.pipeline.graph import STAGES, build_graph
+    from ecodatum.pipeline.graph import build_graph
     from ecodatum.pipeline.placement import Placement
-    from ecodatum.report.tracking import STAGE, tracking_units
+    from ecodatum.report.tracking import tracking_units
 
-    profile = load_profile(cluster, stages=frozenset({*STAGES, "score_gpu", STAGE}))
+    profile = _profile(cluster)
     placement = Placement(profile.device, profile.resources("train").world_size)
     loaded = load_experiment(experiment, seeds=seeds, wandb=wandb)
     with err.status("planning"):
@@ -87,8 +87,30 @@ def cluster_graph(
     return graph, [*graph.units, *tracking_units(graph)], profile
 
 
-def follow(folder: Path, *, every: float = 5.0) -> None:
-    """Show how an experiment goes until nothing of it is in the queue; raises RunError if not all is done."""
+def run_on_cluster(units: "Sequence[Unit]", cluster: str, folder: Path) -> None:
+    """Submit units that are no experiment's, and wait for their end; raises RunError if not all are done."""
+    from ecodatum.pipeline.submission import submit
+
+    packed = submit(units, _profile(cluster), folder, {}, told=_tell)
+    err.print(f"{len(units)} units, {packed.done} done before, {packed.units} submitted")
+    follow(folder, todo="mend the cause and give the same command again: what is done is not done again")
+
+
+def _profile(cluster: str) -> "Profile":
+    from ecodatum.launch.profile import load_profile
+    from ecodatum.pipeline import fetch_pool, graph
+    from ecodatum.report import tracking
+
+    stages = {*graph.STAGES, "score_gpu", tracking.STAGE, fetch_pool.STAGE}
+    return load_profile(cluster, stages=frozenset(stages))
+
+
+def _tell(stage: str, job: str, tasks: int) -> None:
+    err.print(f"{stage}: job {job}, {tasks} task{'s' * (tasks != 1)}")
+
+
+def follow(folder: Path, *, todo: str, every: float = 5.0) -> None:
+    """Show how units go until none is queued; raises RunError, with what is `todo`, if not all are done."""
     from ecodatum.pipeline.status import read_status
 
     shown = ""
@@ -106,7 +128,7 @@ def follow(folder: Path, *, every: float = 5.0) -> None:
         lines = [f"  {unit.unit.stage} {unit.unit.name}: {unit.reason}" for unit in bad[:_SHOWN]]
         raise RunError(
             f"{len(bad)} units are not done\n" + "\n".join(lines),
-            todo=f"`ecodatum logs {folder.name}` shows why; mend it, and `ecodatum retry {folder.name}`",
+            todo=todo,
         )
 
 

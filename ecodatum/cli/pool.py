@@ -13,6 +13,7 @@ import pandas as pd
 import typer
 
 from ecodatum.cli.console import StageProgress, err, out, table
+from ecodatum.cli.jobs import run_on_cluster
 from ecodatum.errors import PoolError, RunError
 from ecodatum.files import make_folder
 
@@ -70,6 +71,9 @@ def fetch(
     retries: Annotated[int, typer.Option(min=0, help="Tries after the first.")] = 2,
     timeout: Annotated[int, typer.Option(min=1, help="Seconds until a server is given up.")] = 10,
     work: Annotated[Path, typer.Option(help="Folder for logs.")] = Path("runs"),
+    cluster: Annotated[
+        str | None, typer.Option(help="Fetch images as an array on Slurm, by this profile's `fetch`.")
+    ] = None,
 ) -> None:
     """Fetch a pool: metadata and embeddings from the Hugging Face hub, images from the web.
 
@@ -104,7 +108,10 @@ def fetch(
     plan = plan_fetch(
         folder, settings, processes=processes, threads=threads, work=work.expanduser().resolve()
     )
-    run_stages(plan.units, (STAGE,), jobs=jobs, folder=plan.folder, reporter=StageProgress())
+    if cluster is not None:
+        run_on_cluster(plan.units, cluster, plan.folder)
+    else:
+        run_stages(plan.units, (STAGE,), jobs=jobs, folder=plan.folder, reporter=StageProgress())
     fetched = plan.settle()
     out.print(table(_fetched(fetched), title=str(folder)))
     rows, images = sum(f.rows for f in fetched.values()), sum(f.images for f in fetched.values())

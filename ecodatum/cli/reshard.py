@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ecodatum.cli.console import StageProgress, err, out
+from ecodatum.cli.jobs import run_on_cluster
 from ecodatum.errors import ConfigError
 
 
@@ -28,6 +29,9 @@ def reshard(
     work: Annotated[Path, typer.Option(help="Folder for logs, and for what waits to be uploaded.")] = Path(
         "runs"
     ),
+    cluster: Annotated[
+        str | None, typer.Option(help="Do it as an array on Slurm, by this profile, and wait for the end.")
+    ] = None,
 ) -> None:
     """Copy a subset's samples to webdataset shards, as DataComp's `resharder.py` does.
 
@@ -64,7 +68,10 @@ def reshard(
     if plan.finished:
         out.print(f"{target}: done already")
         return
-    run_stages(plan.units, (STAGE,), jobs=jobs, folder=plan.folder, reporter=StageProgress())
+    if cluster is not None:
+        run_on_cluster(plan.units, cluster, plan.folder)
+    else:
+        run_stages(plan.units, (STAGE,), jobs=jobs, folder=plan.folder, reporter=StageProgress())
     done = plan.join()
     faults = f"; {done.dropped:,} with faces dropped: they cannot be decoded" if done.dropped else ""
     blurred = f", {done.blurred:,} with faces blurred" if blur_faces else ""

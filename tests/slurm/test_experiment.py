@@ -121,3 +121,25 @@ def test_a_failure_is_shown_with_its_log_and_mended_by_a_retry(
     done("retry", "small", "--work", work)
     assert "cancelled" in done("cancel", "small", "--work", work).stderr
     done("retry", "small", "--work", work, "--watch")
+
+
+def test_a_reshard_as_an_array_equals_the_local_one_and_goes_on_after_a_failure(
+    slurm: PrivateSlurm, experiment: Path, tmp_path: Path
+) -> None:
+    pool = tmp_path / "pool"
+    shutil.copytree(experiment.parent / "pool", pool)
+    subset = tmp_path / "all.npy"
+    done("curate", "no_filter", "--pool", pool, "--out", subset, "--work", tmp_path / "work")
+    given = ("reshard", "--pool", pool, "--subset", subset, "--shard-size", 10, "--work", tmp_path / "work")
+    tar = pool / "shards" / "00000003.tar"
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[:9000])
+    cluster = write_profile(tmp_path)
+    failed = ecodatum(*given, "--out", tmp_path / "there", "--cluster", cluster)
+    assert failed.returncode == 1 and "00000003.tar" in failed.stderr
+    assert "give the same command again" in failed.stderr
+    tar.write_bytes(whole)
+    done(*given, "--out", tmp_path / "there", "--cluster", cluster)
+    done(*given, "--out", tmp_path / "here")
+    shards = {path.name: path.read_bytes() for path in (tmp_path / "here").rglob("*.tar")}
+    assert shards == {path.name: path.read_bytes() for path in (tmp_path / "there").rglob("*.tar")} != {}

@@ -15,7 +15,7 @@ from ecodatum.cli.label_page import LabelPage
 from ecodatum.curate.drawing import draw_samples
 from ecodatum.curate.label_file import LabelFile
 from ecodatum.pool.pool import open_pool
-from tests.cli.browser import CHROMIUM, Browser
+from tests.browser import Browser, needs_chromium
 from tests.conftest import MakePool, disc
 
 HOSTILE = '<img src=x onerror="document.title=1"> & "quoted", ünïcödé'
@@ -165,7 +165,7 @@ def test_the_page_loads_nothing_from_elsewhere(session: Session) -> None:
         assert needed in page
 
 
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="there is no Chromium here")
+@needs_chromium
 def test_keys_judge_and_undo_in_a_browser(session: Session, tmp_path: Path) -> None:
     first, second, third = (drawn.uid for drawn in session.samples)
     told = "document.getElementById('told').textContent"

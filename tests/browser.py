@@ -2,19 +2,24 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
 from typing import Any, Self
 
-CHROMIUM = Path("/usr/bin/chromium")
+import pytest
+
+CHROMIUM = shutil.which("chromium") or ""
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here")
 
 
 class Browser:
-    """One page of a headless Chromium."""
+    """One page of a headless Chromium; events: what it tells of the page once it is watched."""
 
     def __init__(self, profile: Path) -> None:
         (its_in, ours_out), (ours_in, its_out) = os.pipe(), os.pipe()
+        self.events: list[dict[str, Any]] = []
         self._session: str | None = None
         self._out, self._in, self._number = os.fdopen(ours_out, "wb", 0), os.fdopen(ours_in, "rb"), 0
 
@@ -28,7 +33,7 @@ class Browser:
             "about:blank",
         ]
         self._process = subprocess.Popen(
-            ["/bin/bash", "-c", command, str(CHROMIUM), *arguments],
+            ["/bin/bash", "-c", command, CHROMIUM, *arguments],
             pass_fds=(its_in, its_out),
             stderr=subprocess.DEVNULL,
         )
@@ -47,12 +52,22 @@ class Browser:
         self._out.close()
         self._in.close()
 
+    def watch(self) -> None:
+        """Have requests, errors and what the console says become events."""
+        for domain in ("Network", "Log", "Runtime", "Page"):
+            self._ask(f"{domain}.enable")
+
     def open(self, address: str) -> None:
         self._ask("Page.navigate", url=address)
 
     def emulate(self, scheme: str) -> None:
         """Prefer light or dark."""
         self._ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def resize(self, width: int, height: int) -> None:
+        """Make the window so many CSS pixels large."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._ask("Emulation.setDeviceMetricsOverride", **size)
 
     def press(self, key: str) -> None:
         for kind in ("keyDown", "keyUp"):
@@ -77,7 +92,9 @@ class Browser:
         self._out.write(json.dumps(message).encode() + b"\0")
         while True:
             answer = json.loads(self._read())
-            if answer.get("id") == self._number:
+            if "method" in answer:
+                self.events.append(answer)
+            elif answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 return answer["result"]
 

@@ -153,8 +153,14 @@ def page(tables: Sequence[Table]) -> str:
     return _PAGE.format(title=_in_html(tables[0].title), tables="".join(map(html, tables)))
 
 
+_FIT_WIDTH: Final = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+#: For tables of more rows than _LONG, which leave no room for caption and notes on a page.
+_FIT_HEIGHT: Final = r"\resizebox*{!}{\ifdim\totalheight>0.7\textheight 0.7\textheight\else\totalheight\fi}{%"
+_LONG: Final = 30
+
+
 def latex(tables: Sequence[Table]) -> str:
-    """Return LaTeX for the packages booktabs and graphicx, one float a table, shrunk where it is too wide.
+    """Return LaTeX for the packages booktabs and graphicx, one float a table, shrunk where it is too large.
 
     Latin letters and the signs of these tables go through every TeX. Text in another script is left as
     it is, for LuaLaTeX or XeLaTeX and a font that has it.
@@ -166,6 +172,7 @@ def _latex(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
         return " & ".join(cells) + r" \\"
 
+    long = len(table.rows) > _LONG
     body: list[str] = []
     for i, row in enumerate(table.rows):
         cells = [_in_latex(cell) for cell in row]
@@ -176,14 +183,15 @@ def _latex(table: Table) -> str:
         r"\centering",
         rf"\caption{{{_in_latex(table.title)}. {_in_latex(table.caption)}}}",
         rf"\label{{tab:{re.sub('[^A-Za-z0-9.-]', '-', table.label)}}}",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        *[_FIT_HEIGHT] * long,
+        _FIT_WIDTH,
         rf"\begin{{tabular}}{{{table.align}}}",
         r"\toprule",
         line([_in_latex(name) for name in table.header]),
         r"\midrule",
         *body,
         r"\bottomrule",
-        r"\end{tabular}}",
+        r"\end{tabular}}" + "}" * long,
         r"\par\smallskip",
         r"\begin{minipage}{\linewidth}\footnotesize",
         *chain.from_iterable((_in_latex(note), r"\par") for note in table.notes),

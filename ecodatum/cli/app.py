@@ -13,6 +13,7 @@ from ecodatum.cli import assets, datacomp, evalsets, labels, pool
 from ecodatum.cli.centroids import centroids
 from ecodatum.cli.console import StageProgress, err, out, table
 from ecodatum.cli.evaluate import evaluate
+from ecodatum.cli.freeze import freeze, verify
 from ecodatum.cli.jobs import cancel, logs, retry, status
 from ecodatum.cli.report import report
 from ecodatum.cli.reshard import reshard
@@ -51,6 +52,8 @@ app.command()(logs)
 app.command()(cancel)
 app.command()(retry)
 app.command()(submit)
+app.command()(freeze)
+app.command()(verify)
 
 Work = Annotated[Path, typer.Option(help="Folder for everything that is made; shared by all experiments.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes at a time on this machine.")]

@@ -164,10 +164,11 @@ def _show(
 
     sent = arrived(bundle.folder) if bundle else {}
     steps = [(what, destinations[step], sent.get(step, "–")) for step, what in STEPS.items()]
-    fields = {**record(entry, details), **{f"mean: {group}": mean for group, mean in scores(entry).items()}}
-    rows = [(name, "–" if value is None else value) for name, value in fields.items()]
+    means = {f"mean: {group}": f"{mean:.4f}" for group, mean in scores(entry).items()}
+    fields = {**record(entry, details), **means}
+    rows = [(name, "–" if value is None else str(value)) for name, value in fields.items()]
     files = [(name, f"{path.stat().st_size:,} bytes") for name, path in files_to_send(entry, details).items()]
-    out.print(table(pd.DataFrame(rows, columns=["Field", "Value"], dtype=object), title="The record"))
+    out.print(table(pd.DataFrame(rows, columns=["Field", "Value"]), title="The record"))
     out.print(table(pd.DataFrame(files, columns=["File", "Size"]), title="The files"))
     out.print(table(pd.DataFrame(steps, columns=["Step", "To", "Arrived"]), title="The steps"))
     if bundle is not None:

@@ -27,7 +27,7 @@ _COMPARED: Final = 6
 #: Images are read from so many shards at most, spread over the pool.
 _SHARDS: Final = 12
 _CHUNK: Final = 1 << 20
-_CAPTION: Final = 180
+_CAPTION: Final = 120
 
 Mask = npt.NDArray[np.bool_]
 

@@ -41,7 +41,13 @@ RECIPE = {
     "keep": {"top": 0.4, "tie_break": "metadata.clip_l14_similarity_score"},
 }
 SCALE = """\
-{name: own, model: ViT-B-32, batch_size: 8, samples_seen: 640, learning_rate: 1.0e-3, warmup: 2, checkpoints: 2}
+name: own
+model: ViT-B-32
+batch_size: 8
+samples_seen: 640
+learning_rate: 1.0e-3
+warmup: 2
+checkpoints: 2
 """
 TASKS = [
     {"key": "a/colours", "name": "Colours & <shapes>", "group": "imagenet"},
@@ -51,7 +57,7 @@ TASKS = [
 
 def write_report_experiment(folder: Path, *, shards: bool = True, **changes: Any) -> Path:
     """Write an experiment over a pool of 48 rows with every fault, and return its file."""
-    odd = {
+    odd: dict[int, dict[str, Any]] = {
         1: {"text": HOSTILE},
         2: {"text": "two words"},
         3: {"image": None},
@@ -68,8 +74,8 @@ def write_report_experiment(folder: Path, *, shards: bool = True, **changes: Any
     (folder / "tasks.yaml").write_text(yaml.safe_dump({"tasks": TASKS}))
     for task in TASKS:
         (folder / "sets" / f"wds_{task['key'].replace('/', '-')}_test").mkdir(parents=True)
-    uids = np.array([(0, 1)], UID)  # the uid of row 0
-    write_subset(folder / "one.npy", uids)
+    uids = [divmod((row * 0x9E3779B97F4A7C15 + 1), 1 << 64) for row in (3, 5)]
+    write_subset(folder / "broken.npy", np.array(uids, UID))
     document = {
         "name": "reported",
         "title": "A report & its <title>",
@@ -79,7 +85,7 @@ def write_report_experiment(folder: Path, *, shards: bool = True, **changes: Any
             {"recipe": "clip_score", "title": "CLIP score $0.30$"},
             "ensemble.yaml",
             {"recipe": "ensemble.yaml", "name": "mean", "title": "Mean", "set": {"combine": "mean_score"}},
-            {"name": "one", "title": "One sample", "subset": "one.npy"},
+            {"name": "broken", "title": "Broken images", "subset": "broken.npy"},
         ],
         "seeds": [0, 1],
         "train": {"scale": "scale.yaml", "workers": 1, "precision": "fp32"},

@@ -1,5 +1,6 @@
 """`ecodatum assets`: lists, fetches and verifies the models and lists that operators need."""
 
+import contextlib
 import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,20 +44,20 @@ def list_assets(names: Names = None) -> None:
 @app.command()
 def fetch(
     names: Annotated[
-        list[str] | None, typer.Argument(help=f"{_NAMES}; also a recipe, for all it needs.")
+        list[str] | None, typer.Argument(help=f"{_NAMES}; also a recipe or an experiment, for all it needs.")
     ] = None,
 ) -> None:
     """Fetch assets, and verify them. An interrupted download goes on where it was.
 
-    Examples: `ecodatum assets fetch ecodatum_released`, `ecodatum assets fetch lid.176.bin`,
-    `ecodatum assets fetch small_centroids_l14.pt 'in1k_*'`
+    Examples: `ecodatum assets fetch ecodatum_released`, `ecodatum assets fetch experiments/small.yaml`,
+    `ecodatum assets fetch lid.176.bin small_centroids_l14.pt 'in1k_*'`
     """
     if not names:
         raise ConfigError("which ones?", where="ecodatum assets fetch", todo="see: ecodatum assets list")
     known = [name for name in names if _matching(name)]
-    recipes = {name: _recipe(name) for name in names if name not in known}
+    recipes = [recipe for name in names if name not in known for recipe in _recipes(name)]
     failed = [asset.name for asset in _chosen(known) if not _fetched(asset)] if known else []
-    for recipe in recipes.values():
+    for recipe in recipes:
         failed += _fetch_for(recipe)
     if failed:
         raise AssetError("not fetched", where=", ".join(failed))
@@ -76,18 +77,26 @@ def _fetched(asset: "Asset") -> bool:
     return True
 
 
-def _recipe(name: str) -> "Recipe":
-    """Return the recipe of that name; raises ConfigError where it names neither asset nor recipe."""
+def _recipes(name: str) -> "list[Recipe]":
+    """Return the recipe of that name, or an experiment's; raises ConfigError where there is neither."""
+    from ecodatum.content import find, read_yaml
     from ecodatum.curate.recipe import load_recipe
     from ecodatum.operators.assets import declared
+    from ecodatum.pipeline.experiment import load_experiment, load_filters
 
-    try:
-        return load_recipe(name)
-    except ConfigError as error:
-        if "no such file" not in error.what:
-            raise
+    for folder in ("baselines", "experiments"):
+        with contextlib.suppress(ConfigError):
+            path = find(name, folder)
+            break
+    else:
         known = ", ".join(declared())
-        raise ConfigError("neither an asset nor a recipe", where=name, todo=f"assets: {known}") from None
+        raise ConfigError(
+            "neither an asset nor a recipe or an experiment", where=name, todo=f"assets: {known}"
+        )
+    if {"filters", "extends"} & set(read_yaml(path)):
+        found = load_filters(load_experiment(str(path)))
+        return [item.recipe for item in found if item.recipe is not None]
+    return [load_recipe(str(path))]
 
 
 def _fetch_for(recipe: "Recipe") -> list[str]:
@@ -107,6 +116,10 @@ def _fetch_for(recipe: "Recipe") -> list[str]:
                 if lacking:
                     failed += lacking
                     break
+            except ConfigError as error:  # it lacks more than files: the others are fetched all the same
+                err.print(escape(str(error)), style="red")
+                failed.append(key)
+                break
     if not failed:
         out.print(f"{recipe.name}: all its assets are here")
     return failed

@@ -96,7 +96,7 @@ def test_a_replaced_asset_is_told_as_such(tmp_path: Path) -> None:
 
 def test_unknown_names_and_none_are_refused(tmp_path: Path) -> None:
     for words, message in (
-        (["fetch", "nosuch"], "nosuch: neither an asset nor a recipe"),
+        (["fetch", "nosuch"], "nosuch: neither an asset nor a recipe or an experiment"),
         (["fetch"], "which ones?"),
     ):
         done = run(tmp_path, None, *words)
@@ -113,6 +113,11 @@ def test_all_that_a_recipe_needs_is_fetched_by_its_name(hub: Site, tmp_path: Pat
     done = run(tmp_path, hub, "fetch", "mine.yaml")
     assert "mine: all its assets are here" in done.stdout, done.stderr
     assert "icc: fetched to" in done.stdout
+    (tmp_path / "all.yaml").write_text(
+        "{name: all, pool: p, filters: [no_filter, mine.yaml], train: {scale: small}, evaluate: {data: e}}"
+    )
+    done = run(tmp_path, hub, "fetch", "all.yaml")
+    assert "mine: all its assets are here" in done.stdout and "no_filter: all" in done.stdout, done.stderr
     failed = run(tmp_path, hub, "fetch", "image_based")
     assert failed.returncode == 1
     assert "small_centroids_l14.pt: cannot be fetched" in failed.stderr

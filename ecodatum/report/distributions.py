@@ -55,7 +55,7 @@ def distribution(parts: Sequence[PartFiles], score: str, zones: Sequence[Zone]) 
     for column in _columns(parts, score):
         rows += len(column)
         missing += column.null_count
-        inside += [_inside(zone, column) for zone in mine]
+        inside += np.array([_inside(zone, column) for zone in mine], np.int64)
     shares = tuple((inside / max(rows, 1)).tolist())
     kind = next(_columns(parts[:1], score)).type
     if pa.types.is_floating(kind) or pa.types.is_integer(kind):

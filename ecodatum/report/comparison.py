@@ -32,9 +32,9 @@ def against_published(board: Leaderboard) -> pd.DataFrame:
     """Return a row for each filter and group that has a published number, in the leaderboard's order.
 
     Columns: filter, title, group, mean, std, seeds, and published, source, checked (see
-    `published_scores`); published_filter, the name that it goes by there; changed, whether the recipe
-    differs from the one of that name in baselines/; difference, mean − published; noise, see `noise`;
-    within, whether |difference| ≤ noise + ROUNDING, None where the noise is not known.
+    `published_scores`); published_filter, the name that it goes by there; changed, whether the filter
+    bears the name of a recipe in baselines/ whose rules it has not; difference, mean − published; noise,
+    see `noise`; within, whether |difference| ≤ noise + ROUNDING, None where the noise is not known.
     Empty where the leaderboard is not comparable with published numbers.
     """
     found = published_scores(board.scale.name) if comparable(board) else published_scores("")
@@ -44,7 +44,7 @@ def against_published(board: Leaderboard) -> pd.DataFrame:
     joined: list[dict[str, Any]] = []
     for item in board.filters:
         name = published_name(item, known)
-        changed = _changed(item, name)
+        changed = _changed(item)
         for group in board.groups:
             row = numbers.get((name, group))
             if row is not None:
@@ -113,11 +113,19 @@ def published_name(item: Filter, known: Collection[str]) -> str | None:
     return next((name for name, recipe in shipped if recipe and _what_it_does(recipe) == same), None)
 
 
-def _changed(item: Filter, name: str | None) -> bool:
-    shipped = _shipped(name or "")
-    if shipped is None or item.recipe is None:
+def _changed(item: Filter) -> bool:
+    """Tell whether a filter that bears its recipe's name has other rules or functions than in baselines/.
+
+    Settings of operators are left out of it: where a model's file lies is there too. Who names a filter
+    after a published one means it.
+    """
+    if item.recipe is None or item.recipe.name != item.name:
         return False
-    return _what_it_does(item.recipe) != _what_it_does(shipped)
+    shipped = _shipped(item.name)
+    if shipped is None:
+        return False
+    mine, theirs = _what_it_does(item.recipe), _what_it_does(shipped)
+    return {**mine, "operators": None} != {**theirs, "operators": None}
 
 
 @cache

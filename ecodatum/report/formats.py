@@ -131,12 +131,12 @@ _PAGE: Final = """\
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.4; }}
-figure {{ margin: 2em 0; overflow-x: auto; }}
+figure {{ margin: 2em 0; }}
 table {{ border-collapse: collapse; border-block: 2px solid; }}
 caption, figcaption {{ text-align: left; padding-block: 0.5em; max-width: 60em; }}
 figcaption p {{ margin: 0.2em 0; font-size: 0.9em; }}
 th, td {{ padding: 0.2em 0.7em; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
-th:first-child, .left {{ text-align: left; white-space: normal; }}
+th:first-child, .left {{ text-align: left; white-space: normal; min-width: 12em; }}
 tbody th {{ font-weight: normal; }}
 thead, .rule {{ border-block-start: 1px solid; border-block-end: 1px solid; }}
 .rule {{ border-block-end: none; }}

@@ -82,12 +82,14 @@ def published_scores(scale: str, folder: Path | None = None) -> pd.DataFrame:
 
     A row a filter and score: filter, title, dataset_size, group (one of LABELS' values), published (a
     fraction), source, checked. Where several sources give it, one that was read counts before a
-    second-hand and a recalled one, then the order of the files (DataComp's main table is first). Empty
-    for a scale without numbers. Raises ConfigError, as `read_published` does.
+    second-hand and a recalled one, then the order of the files (DataComp's main table is first); title
+    and size are of the source with the most scores. Empty for a scale without numbers. Raises
+    ConfigError, as `read_published` does.
     """
     frame = read_published(folder).query("scale == @scale and track == 'filtering'")
     frame = frame.iloc[frame["checked"].map(_CHECKED.index).argsort(kind="stable")]
-    about = frame.groupby("filter", sort=False)[["title", "dataset_size"]].first()
+    fullest = frame.iloc[frame[list(SCORES)].isna().sum(axis=1).argsort(kind="stable")]
+    about = fullest.groupby("filter", sort=False)[["title", "dataset_size"]].first()
     scores = frame.melt(
         id_vars=["filter", "source", "checked"], value_vars=SCORES, var_name="group", value_name="published"
     ).dropna(subset="published")

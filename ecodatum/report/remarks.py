@@ -56,7 +56,7 @@ def best(board: Leaderboard) -> list[str]:
 
 
 def noise(changed: Iterable[str]) -> list[str]:
-    """Say what is within the noise of a published number; changed: filters that are not as published."""
+    """Say what is within the noise of a published number; changed: filters that may not be."""
     notes = [
         "Difference: ours − published. Within noise: the published number, taken for one more run, lies in"
         " the 95 % prediction interval of ours, mean ± t(0.975; n − 1) · std · √(1 + 1/n) over n seeds, or"
@@ -64,7 +64,7 @@ def noise(changed: Iterable[str]) -> list[str]:
     ]
     titles = ", ".join(dict.fromkeys(changed))
     if titles:
-        notes.append(f"Not as in baselines/, and so perhaps not what was published: {titles}.")
+        notes.append(f"Not the rules of baselines/, and so perhaps not what was published: {titles}.")
     return notes
 
 

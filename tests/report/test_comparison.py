@@ -11,6 +11,7 @@ from ecodatum.errors import ConfigError
 from ecodatum.evaluate.tasks import Task
 from ecodatum.report.comparison import against_baseline, against_published, noise, not_run, published_name
 from ecodatum.report.leaderboard import leaderboard
+from ecodatum.report.remarks import noise as noise_note
 from ecodatum.train.scales import FIXED
 from tests.report.finished_runs import SCORED, Scores, finished_graph, recipe_filter, subset_filter
 
@@ -87,11 +88,17 @@ def test_a_filter_goes_by_its_name_or_by_what_its_recipe_does() -> None:
     assert published_name(subset_filter("oracle", "Oracle"), known) is None
 
 
-def test_a_filter_under_a_published_name_that_does_something_else_is_told(tmp_path: Path) -> None:
+def test_a_recipe_under_its_own_name_that_was_changed_is_told(tmp_path: Path) -> None:
     changed = recipe_filter("clip_score_l14_30", rules__0__at_least__top=0.2)
-    graph = finished_graph(tmp_path, [NO_FILTER, changed], {"no_filter": {0: 0.1}})
-    beside = against_published(leaderboard(graph)).set_index("filter")["changed"].groupby("filter").all()
-    assert beside.to_dict() == {"clip_score_l14_30": True, "no_filter": False}
+    named = recipe_filter("ecodatum_deduplicated", name="ecodatum")
+    other_model = recipe_filter("basic_filter", operators__language__model="lid.176.bin")
+    graph = finished_graph(tmp_path, [changed, named, other_model], {"basic_filter": {0: 0.1}})
+    beside = against_published(leaderboard(graph))
+    told = dict(zip(beside["filter"], beside["changed"], strict=True))
+    assert told == {"clip_score_l14_30": True, "ecodatum": False, "basic_filter": False}
+    assert "published: CLIP score (L/14, top 30 %)." in "".join(
+        noise_note(beside.loc[beside["changed"], "title"])
+    )
 
 
 def test_what_was_not_run_is_the_rest_of_the_scale(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from ecodatum.content import content_root
 from ecodatum.errors import ConfigError
-from ecodatum.report.published import SCORES, read_published
+from ecodatum.report.published import SCORES, published_scores, read_published
 
 SHIPPED = content_root() / "results" / "published"
 HEADER = (
@@ -69,6 +69,29 @@ def test_a_row_that_is_there_twice_is_named(tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"{HEADER}\nsmall,filtering,x,X,1,,,,,0.1,s,yes\n")
     with pytest.raises(ConfigError, match=r"b.csv: x at small is twice from s"):
         read_published(tmp_path)
+
+
+def test_of_several_sources_the_one_that_was_read_counts(tmp_path: Path) -> None:
+    rows = {
+        "a": "x,From hearsay,5,,,,,0.1,s1,no",
+        "b": "x,Read,6,,,0.3,,0.2,s2,yes",
+        "c": "x,Read later,7,0.4,,0.5,0.6,0.7,s3,yes",
+    }
+    for name, row in rows.items():
+        (tmp_path / f"{name}.csv").write_text(f"{HEADER}\nsmall,filtering,{row}\nmedium,byod,{row}\n")
+    found = published_scores("small", tmp_path)
+    assert dict(zip(found["group"], found["source"], strict=True)) == {
+        **{"ImageNet": "s3", "VTAB": "s2", "Retrieval": "s3", "Average": "s2"},
+    }
+    assert set(found["title"]) == {"Read later"} and set(found["dataset_size"]) == {7}
+    assert published_scores("medium", tmp_path).empty and published_scores("debug").empty
+
+
+def test_no_published_filter_is_named_almost_like_a_recipe() -> None:
+    """A row goes by its recipe's name, so that runs of the recipe find it."""
+    recipes = {path.stem for path in (content_root() / "baselines").glob("*.yaml")}
+    for name in set(read_published()["filter"]) - recipes:
+        assert name.replace("_", "") not in {recipe.replace("_", "") for recipe in recipes}, name
 
 
 def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:

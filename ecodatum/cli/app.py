@@ -71,12 +71,12 @@ Set = Annotated[
 def main() -> None:
     """Run the command line; a user's error ends in one message and exit status 1."""
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)
+        if isinstance(status, int):  # what typer.Exit was raised with
+            sys.exit(status)
     except EcoDatumError as error:
         err.print(f"[bold red]error:[/bold red] {escape(str(error))}")
         sys.exit(1)
-    except typer.Exit as ended:
-        sys.exit(ended.exit_code)
     except KeyboardInterrupt:
         err.print("interrupted; give the same command again to go on")
         sys.exit(130)

@@ -136,11 +136,11 @@ def _files(frozen: Frozen, work: Path) -> Iterator[str]:
     for what, state in frozen.outputs.items():
         path = work / state.path
         if not path.is_file():
-            yield f"the {what} is not there: {path}"
+            yield f"{what}: no file {path}"
         elif path.stat().st_size != state.size:
-            yield f"the {what} has {path.stat().st_size:,} bytes, and had {state.size:,}: {path}"
+            yield f"{what}: {path.stat().st_size:,} bytes, and there were {state.size:,}: {path}"
         elif (found := checksum(path)) != state.sha256:
-            yield f"the {what} has the sha256 {found}, and had {state.sha256}: {path}"
+            yield f"{what}: sha256 is {found}, and was {state.sha256}: {path}"
 
 
 def _scores(frozen: Frozen, graph: Graph) -> Iterator[str]:

@@ -60,7 +60,7 @@ def finished_graph(
     for run in runs:
         given = scores.get(run.filter.name, {}).get(run.seed)
         if given is not None:
-            _finish(run, given, tasks)
+            finish(run, given, tasks)
     experiment = Experiment.model_validate(document)
     return Graph(experiment, open_pool(pool), folder, scale, tasks, (), tuple(runs))
 
@@ -72,7 +72,8 @@ def _run(folder: Path, item: Filter, seed: int) -> Run:
     return Run(item, seed, output("subsets"), None, output("trainings"), output("evaluations"))
 
 
-def _finish(run: Run, scores: float | Sequence[float | None], tasks: tuple[Task, ...]) -> None:
+def finish(run: Run, scores: float | Sequence[float | None], tasks: tuple[Task, ...] = DATACOMP) -> None:
+    """Write what a finished run leaves of its subset and its evaluation."""
     scored = [task for task in tasks if task.main_metric is not None]
     values = [scores] * len(scored) if isinstance(scores, float) else scores
     lines = [
@@ -82,7 +83,7 @@ def _finish(run: Run, scores: float | Sequence[float | None], tasks: tuple[Task,
     run.evaluation.path.mkdir(parents=True)
     text = "".join(f"{json.dumps(line)}\n" for line in lines)
     (run.evaluation.path / "eval_results.jsonl").write_text(text)
-    run.subset.path.parent.mkdir(exist_ok=True)
+    run.subset.path.parent.mkdir(parents=True, exist_ok=True)
     run.subset.path.touch()
     for output, counts in ((run.subset, {"rows": 12800000, "kept": 3500000}), (run.evaluation, {})):
         manifest = {"fingerprint": output.fingerprint, "counts": counts, "versions": {"ecodatum": "0.1.0"}}

@@ -95,9 +95,9 @@ def noise(std: float, seeds: int) -> float:
     published number is taken for one more draw of the same normal distribution. NaN below two runs.
     Source: Hahn and Meeker 1991, Statistical Intervals, chapter 4.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit  # the quantile of Student's t; scipy.stats takes a second to import
 
-    return float(t.ppf(0.975, seeds - 1) * std * np.sqrt(1 + 1 / seeds)) if seeds > 1 else np.nan
+    return float(stdtrit(seeds - 1, 0.975) * std * np.sqrt(1 + 1 / seeds)) if seeds > 1 else np.nan
 
 
 def published_name(item: Filter, known: Collection[str]) -> str | None:

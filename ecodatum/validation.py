@@ -1,16 +1,27 @@
 """Turns pydantic's validation errors into one message that names the file, the key and what is allowed."""
 
 import difflib
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
 from ecodatum.errors import ConfigError
 
+#: What YAML calls what pydantic calls otherwise, by the type of its error.
+_WORDS: Final = {
+    "model_type": "should be a mapping of keys to values",
+    "dict_type": "should be a mapping of keys to values",
+    "tuple_type": "should be a list",
+}
+
 
 def explain(error: ValidationError, where: object, model: type[BaseModel] | None = None) -> ConfigError:
     """Return the ConfigError for a ValidationError; a misspelt key gets the nearest allowed ones."""
-    lines = [_line(detail, model) for detail in error.errors(include_url=False)]
+    details = error.errors(include_url=False)
+    places = {tuple(detail["loc"][:-1]) for detail in details}
+    # A list whose items are wrong is not too short: pydantic counts those that are right.
+    told = [d for d in details if d["type"] != "too_short" or tuple(d["loc"]) not in _above(places)]
+    lines = [_line(detail, model) for detail in told]
     return ConfigError("; ".join(dict.fromkeys(lines)), where=where)
 
 
@@ -20,11 +31,16 @@ def _line(detail: Any, model: type[BaseModel] | None) -> str:
         return f"unknown key {key!r}{_nearest(detail['loc'], model)}"
     if detail["type"] == "missing":
         return f"key {key!r} is missing"
-    message = detail["msg"].removeprefix("Value error, ")
+    message = _WORDS.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     message = message[0].lower() + message[1:]
     given = detail.get("input")
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
     return f"{key}: {message}{shown}" if key else f"{message}"
+
+
+def _above(places: set[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+    """Return the places and all that they lie in."""
+    return {place[:end] for place in places for end in range(len(place) + 1)}
 
 
 def _is_branch(step: object) -> bool:

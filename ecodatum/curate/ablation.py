@@ -1,12 +1,13 @@
 """Ablation: recipes that are an ensemble with parts taken out, or put in one after another."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import PlainValidator, ValidationError, model_validator
 
 from ecodatum.curate.recipe import BY_UID, LabellingFunction, Recipe
-from ecodatum.curate.schema import Model
+from ecodatum.curate.schema import ROW_NAME, Model
 from ecodatum.errors import ConfigError
 from ecodatum.validation import explain
 
@@ -23,8 +24,11 @@ def _groups(value: Any) -> Groups:
     if isinstance(value, dict) and value:
         found = {str(row): (parts,) if isinstance(parts, str) else parts for row, parts in value.items()}
         if all(
-            isinstance(parts, list | tuple) and parts and all(isinstance(part, str) for part in parts)
-            for parts in found.values()
+            re.match(ROW_NAME, row)
+            and isinstance(parts, list | tuple)
+            and parts
+            and all(isinstance(part, str) for part in parts)
+            for row, parts in found.items()
         ):
             return {row: tuple(parts) for row, parts in found.items()}
     raise ValueError("should be each, a list of names, or {row's name: names}")
@@ -85,14 +89,23 @@ def ablate(recipe: Recipe, ablation: Ablation) -> Iterator[Ablated]:
             kept = [name for name, owners in belongs.items() if owners <= set(parts)]
             yield Ablated("only", row, keeping(recipe, kept, f"only {row}"))
     else:
-        together: set[str] = set()
-        before: list[str] = []
-        for row, parts in _named(ablation.add, known, "add", recipe).items():
-            together |= set(parts)
-            kept = [name for name, owners in belongs.items() if owners <= together]
-            if kept != before and len(kept) >= recipe.fewest_functions:
-                yield Ablated("up_to", row, keeping(recipe, kept, f"add {row}"))
-                before = kept
+        yield from _added(recipe, belongs, _named(ablation.add, known, "add", recipe))
+
+
+def _added(
+    recipe: Recipe, belongs: Mapping[str, set[str]], rows: Mapping[str, tuple[str, ...]]
+) -> Iterator[Ablated]:
+    together: set[str] = set()
+    before: list[str] = []
+    for row, parts in rows.items():
+        together |= set(parts)
+        kept = [name for name, owners in belongs.items() if owners <= together]
+        if kept != before and len(kept) >= recipe.fewest_functions:
+            yield Ablated("up_to", row, keeping(recipe, kept, f"add {row}"))
+            before = kept
+    if not before:
+        few = f"add: never as many as {recipe.fewest_functions} labelling functions"
+        raise ConfigError(few, where=recipe.name)
 
 
 def keeping(recipe: Recipe, names: Collection[str], row: str) -> Recipe:

@@ -16,7 +16,7 @@ from pydantic import (
 
 from ecodatum.content import find, read_yaml
 from ecodatum.curate.deduplication_steps import Step
-from ecodatum.curate.schema import Fraction, Model, ScoreName
+from ecodatum.curate.schema import ROW_NAME, Fraction, Model, ScoreName
 from ecodatum.errors import ConfigError
 from ecodatum.validation import explain
 
@@ -172,7 +172,7 @@ class Recipe(Model):
     that the functions read (see mean_score.py).
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+    name: Annotated[str, Field(pattern=ROW_NAME)]
     title: str
     source: str
     description: str = ""

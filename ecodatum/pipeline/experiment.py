@@ -10,13 +10,14 @@ from pydantic.json_schema import SkipJsonSchema
 from ecodatum.content import content_root, find
 from ecodatum.curate.ablation import Ablation, ablate
 from ecodatum.curate.recipe import Recipe, load_recipe
+from ecodatum.curate.schema import ROW_NAME
 from ecodatum.errors import ConfigError
 from ecodatum.pipeline.extends import read_extended
 from ecodatum.pipeline.matrix import Matrix, Value, combinations
 from ecodatum.train.engines import Engine
 from ecodatum.validation import explain
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+Name = Annotated[str, Field(pattern=ROW_NAME)]
 
 
 class _Model(BaseModel):

@@ -28,7 +28,10 @@ def read_extended(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError("extends: should be a path or a name in experiments/", where=path)
     if "name" not in document:
         raise ConfigError("key 'name' is missing", where=path, todo=f"not the name of {base}: one of its own")
-    other = find(base, "experiments", beside=path.parent)
+    try:
+        other = find(base, "experiments", beside=path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"extends: {base}: {error.what}", where=path, todo=error.todo) from None
     chain = (*below, path)
     if other in chain:
         names = " -> ".join(file.name for file in (*chain, other))

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import PlainValidator
 
-_NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
+from ecodatum.curate.schema import ROW_NAME
 
 
 class Value(NamedTuple):
@@ -30,7 +30,7 @@ def _values(key: str, values: Any) -> Iterator[Value]:
     named = isinstance(values, dict)
     pairs = values.items() if isinstance(values, dict) else ((_word(value), value) for value in values)
     for name, value in pairs:
-        if not _NAME.match(str(name)) and not (key == "recipe" and not named):
+        if not re.match(ROW_NAME, str(name)) and not (key == "recipe" and not named):
             raise ValueError(f"{key}: {value!r} makes no name for a row: write {{name: value}}")
         yield Value(str(name), named, value)
 

@@ -73,7 +73,10 @@ def test_a_file_in_another_folder_finds_what_lies_beside_the_one_it_extends(tmp_
         ({"extends": "other", "name": "mine"}, r"goes in a circle: mine.yaml -> other.yaml -> mine.yaml"),
         ({"extends": "base"}, r"key 'name' is missing\n  not the name of base: one of its own"),
         ({"extends": 3, "name": "mine"}, "should be a path or a name"),
-        ({"extends": "bsae", "name": "mine"}, "known names: base"),
+        (
+            {"extends": "bsae", "name": "mine"},
+            r"mine.yaml: extends: bsae: no such file.*\n.*known names: base",
+        ),
         ({"extends": "base", "name": "mine", "trian": {}}, "unknown key 'trian': did you mean 'train'"),
     ],
 )
@@ -165,6 +168,9 @@ def test_a_list_that_rows_share_is_set_for_each_of_them_apart(tmp_path: Path) ->
         ),
         ({"recipe": "ecodatum", "ablate": {"dorp": "each"}}, "unknown key 'filters.1.ablate.dorp'"),
         ({"recipe": "ecodatum", "ablate": {"drop": 3}}, "filters.1.ablate.drop: should be each, a list"),
+        ({"recipe": "ecodatum", "ablate": {"drop": {"a b": "clip"}}}, "drop: should be each, a list"),
+        ({"recipe": "ecodatum", "ablate": {"add": ["clip"]}}, "add: never as many as 3 labelling functions"),
+        (3, r"filters.1: should be a mapping of keys to values \(given: 3\)$"),
         ("no_filter", "two filters are named 'no_filter'"),
     ],
 )

@@ -92,7 +92,10 @@ def _in_markdown(value: str) -> str:
 
 def html(table: Table) -> str:
     """Return a `<table>` with a caption and scopes, in a `<figure>` with the notes."""
-    head = "".join(f'<th scope="col">{_in_html(name)}</th>' for name in table.header)
+    head = "".join(
+        f'<th scope="col"{_class("left", align == "l")}>{_in_html(name)}</th>'
+        for name, align in zip(table.header, table.align, strict=True)
+    )
     body = "".join(_html_row(table, i) for i in range(len(table.rows)))
     notes = "".join(f"<p>{_in_html(note)}</p>\n" for note in table.notes)
     return (
@@ -132,10 +135,11 @@ _PAGE: Final = """\
 <style>
 :root {{ color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.4; }}
 figure {{ margin: 2em 0; }}
-table {{ border-collapse: collapse; border-block: 2px solid; }}
+table {{ border-collapse: collapse; border-block: 2px solid; font-size: 0.9em; }}
 caption, figcaption {{ text-align: left; padding-block: 0.5em; max-width: 60em; }}
 figcaption p {{ margin: 0.2em 0; font-size: 0.9em; }}
 th, td {{ padding: 0.2em 0.7em; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
+thead th {{ white-space: normal; vertical-align: bottom; }}
 th:first-child, .left {{ text-align: left; white-space: normal; min-width: 12em; }}
 tbody th {{ font-weight: normal; }}
 thead, .rule {{ border-block-start: 1px solid; border-block-end: 1px solid; }}
@@ -180,14 +184,14 @@ def _latex(table: Table) -> str:
         body.append(line([rf"\textbf{{{c}}}" if (i, j) in table.best else c for j, c in enumerate(cells)]))
     lines = [
         r"\begin{table}",
-        r"\centering",
+        r"\centering\setlength{\tabcolsep}{4pt}",
         rf"\caption{{{_in_latex(table.title)}. {_in_latex(table.caption)}}}",
-        rf"\label{{tab:{re.sub('[^A-Za-z0-9.-]', '-', table.label)}}}",
+        rf"\label{{tab:{re.sub('[^A-Za-z0-9.-]', '-', table.label)}}}\smallskip",
         *[_FIT_HEIGHT] * long,
         _FIT_WIDTH,
         rf"\begin{{tabular}}{{{table.align}}}",
         r"\toprule",
-        line([_in_latex(name) for name in table.header]),
+        line([_latex_head(*pair) for pair in zip(table.header, table.align, strict=True)]),
         r"\midrule",
         *body,
         r"\bottomrule",
@@ -199,6 +203,19 @@ def _latex(table: Table) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _latex_head(name: str, align: str) -> str:
+    """Return a column's head, a long one on two lines, so that the table need not be shrunk for it."""
+    spaces = [i for i, sign in enumerate(name) if sign == " "]
+    if len(name) <= _WIDE or not spaces:
+        return _in_latex(name)
+    middle = min(spaces, key=lambda i: abs(i - len(name) / 2))
+    return rf"\shortstack[{align}]{{{_in_latex(name[:middle])}\\{_in_latex(name[middle:])}}}"
+
+
+#: The length of a score with its deviation: a head up to that makes no column wider.
+_WIDE: Final = len("0.000 ± 0.000")
 
 
 #: What TeX takes for a command, a ligature or another letter; brackets and stars, since they may follow \\.

@@ -148,8 +148,9 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def experiment_text(graph: Graph) -> str:
-    """Return an experiment as YAML, with the values that were used and files by their names."""
-    document = graph.experiment.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    """Return all values of an experiment as YAML; of its filters, whose recipes stand elsewhere, names."""
+    document = graph.experiment.model_dump(mode="json", by_alias=True, exclude={"filters"})
+    document["filters"] = list(dict.fromkeys(run.filter.name for run in graph.runs))
     return str(yaml.safe_dump(_named(document), sort_keys=False, allow_unicode=True, width=100))
 
 

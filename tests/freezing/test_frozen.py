@@ -173,7 +173,7 @@ CHANGES = {
     "results gone": Change(
         of("evaluations/*/eval_results.jsonl", Path.unlink),
         "files",
-        "the results is not there|results .*there",
+        "results: no file",
     ),
     "manifest": Change(
         of("trainings/*.manifest.json", lambda p: change_json(p, "parameters", "seed", value=3)),

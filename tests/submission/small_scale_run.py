@@ -7,6 +7,7 @@ model's tensors, each one number repeated, and the results are drawn.
 
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,3 +170,11 @@ def change_json(file: Path, *keys: str, value: Any) -> None:
 def info_of(scale: str) -> dict[str, Any]:
     """Return what the info.pkl of another scale says."""
     return {"scale": scale, "scale_config": FIXED[scale].datacomp_config(FIXED[scale].model)}
+
+
+def param_of(training: Path, key: str, value: object) -> None:
+    """Change an argument in a training's params.txt."""
+    file = training / "params.txt"
+    text, count = re.subn(rf"(?m)^{key}: .*$", f"{key}: {value}", file.read_text())
+    assert count == 1
+    file.write_text(text)

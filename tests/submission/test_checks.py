@@ -30,6 +30,7 @@ from tests.submission.small_scale_run import (
     graph_of,
     info_of,
     make_run,
+    param_of,
     save_checkpoint,
     write_experiment,
     write_log,
@@ -142,13 +143,7 @@ def imagenet(**metrics: Any) -> Callable[[Entry], None]:
 
 
 def param(key: str, value: object) -> Callable[[Entry], None]:
-    def change(entry: Entry) -> None:
-        file = entry.training / "params.txt"
-        text, count = re.subn(rf"(?m)^{key}: .*$", f"{key}: {value}", file.read_text())
-        assert count == 1
-        file.write_text(text)
-
-    return change
+    return lambda entry: param_of(entry.training, key, value)
 
 
 def manifest(stage: str, *keys: str, value: object) -> Callable[[Entry], None]:

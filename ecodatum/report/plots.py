@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 COLOURS: Final = 7
 _DASHES: Final = ("-", (0, (4, 2)), (0, (1, 1.5)))
 
+#: What a letter of a name takes, at most nearly, and a line.
+_LETTER: Final = 7.0
+_LINE: Final = 15.0
+
+#: Left, bottom, right and top, in pixels.
+Box = tuple[float, float, float, float]
+
 # Stand-ins for the colours of the style sheet: matplotlib writes hex digits, the page CSS variables.
 _STAND_INS: Final = {
     "ink": "#010101",
@@ -99,7 +106,7 @@ def plot_sizes(points: Sequence[SizePoint], label: str) -> Markup:
         axes.grid(axis="y", color=_STAND_INS["grid"], linewidth=0.8)
         axes.set_axisbelow(True)
         axes.set_xlabel("samples that the filter keeps", color=_STAND_INS["muted"])
-        _name_points(figure, axes, points)
+        _name_points(axes, points)
         return _svg(figure, label)
 
 
@@ -107,7 +114,7 @@ def _size_ticks(axes: "Axes", sizes: npt.NDArray[np.float64]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     log = axes.get_xscale() == "log"
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if log else MaxNLocator(5))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)) if log else MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", which="minor", length=0)
@@ -121,32 +128,46 @@ def short_count(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _name_points(figure: "Figure", axes: "Axes", points: Sequence[SizePoint]) -> None:
-    """Write each point's name beside it, on the side with room, and apart from other names."""
-    height = 17.0
+def _name_points(axes: "Axes", points: Sequence[SizePoint]) -> None:
+    """Write each point's name beside it, where it covers the least of other points, their bars and names."""
     axes.autoscale_view()
-    at = axes.transData.transform([(point.size, point.score) for point in points])
-    box = axes.get_window_extent()
-    middle = (box.x0 + box.x1) / 2
-    for right in (False, True):
-        mine = sorted(
-            (i for i in range(len(points)) if bool(at[i][0] <= middle) == right), key=lambda i: at[i][1]
+    whole, at = axes.get_window_extent(), axes.transData.transform
+    marks = [(*(at((p.size, p.score - _bar(p))) - 7), *(at((p.size, p.score + _bar(p))) + 7)) for p in points]
+    for point in sorted(points, key=lambda point: (-point.score, point.size)):
+        x, y = at((point.size, point.score))
+        width = _LETTER * len(point.title)
+        free = [
+            (right, rise, (left, y + rise - _LINE / 2, left + width, y + rise + _LINE / 2))
+            for rise in (0, 14, -14, 28, -28, 42, -42)
+            for right, left in ((True, x + 11), (False, x - 11 - width))
+        ]
+        covered = [_covered(box, marks, whole.x0, whole.x1) for _, _, box in free]
+        right, rise, box = free[int(np.argmin(covered))]
+        marks.append(box)
+        axes.annotate(
+            point.title,
+            (x, y),
+            (x + (11 if right else -11), y + rise),
+            xycoords="figure pixels",
+            textcoords="figure pixels",
+            ha="left" if right else "right",
+            va="center_baseline",
+            color=_STAND_INS["series0" if point.featured else "ink"],
+            annotation_clip=False,
         )
-        lowest = -np.inf
-        for i in mine:
-            y = max(float(at[i][1]), lowest + height)
-            lowest = y
-            axes.annotate(
-                points[i].title,
-                at[i],
-                (at[i][0] + (11 if right else -11), y),
-                xycoords="figure pixels",
-                textcoords="figure pixels",
-                ha="left" if right else "right",
-                va="center_baseline",
-                color=_STAND_INS["series0" if points[i].featured else "ink"],
-                annotation_clip=False,
-            )
+
+
+def _bar(point: SizePoint) -> float:
+    return 0.0 if np.isnan(point.spread) else point.spread
+
+
+def _covered(box: Box, marks: Sequence[Box], left: float, right: float) -> float:
+    """Return how much of the marks a box covers, in pixels, and how far it leaves the plot on either side."""
+    widths = [min(box[2], mark[2]) - max(box[0], mark[0]) for mark in marks]
+    heights = [min(box[3], mark[3]) - max(box[1], mark[1]) for mark in marks]
+    outside = max(0.0, left - box[0]) + max(0.0, box[2] - right)
+    areas = [w * h for w, h in zip(widths, heights, strict=True) if w > 0 and h > 0]
+    return sum(areas) + 100 * outside
 
 
 def plot_distribution(found: Distribution, label: str) -> Markup:

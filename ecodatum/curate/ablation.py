@@ -111,17 +111,15 @@ def _added(
 def keeping(recipe: Recipe, names: Collection[str], row: str) -> Recipe:
     """Return the recipe with the named labelling functions alone.
 
-    Operators that only the others read go with them. A score that breaks ties goes as well, when only they
-    read it or its operator: ties are then broken by uid. Raises ConfigError, naming the `row`, where too few
-    functions are left.
+    Operators that only the others read go with them, and a score of such an operator breaks no ties any more:
+    the uid does. Else all that is not a function stays as it was. Raises ConfigError, naming the `row`, where
+    too few functions are left.
     """
     left = tuple(f for f in recipe.labelling_functions if f.name in names)
     gone = tuple(f for f in recipe.labelling_functions if f.name not in names)
     keep = recipe.keep
-    if keep and keep.tie_score:
-        lost = _reads(*gone) - _reads(*left), _operators(*gone) - _operators(*left)
-        if keep.tie_score in lost[0] or _operator(keep.tie_score) in lost[1]:
-            keep = keep.model_copy(update={"tie_break": BY_UID})
+    if keep and keep.tie_score and _operator(keep.tie_score) in _operators(*gone) - _operators(*left):
+        keep = keep.model_copy(update={"tie_break": BY_UID})
     changes: dict[str, Any] = {"labelling_functions": left, "keep": keep}
     try:
         smaller = _changed(recipe, changes)
@@ -157,14 +155,11 @@ def _named(groups: Groups, known: list[str], key: str, recipe: Recipe) -> Mappin
     return groups
 
 
-def _reads(*functions: LabellingFunction) -> set[str]:
-    """Return the scores that labelling functions read."""
-    listed = {condition.score for function in functions for condition in function.conditions()}
-    return listed | {function.score for function in functions if function.score}
-
-
 def _operators(*functions: LabellingFunction) -> set[str]:
-    return {_operator(score) for score in _reads(*functions)}
+    """Return the operators whose scores labelling functions read."""
+    scores = {condition.score for function in functions for condition in function.conditions()}
+    scores |= {function.score for function in functions if function.score}
+    return {_operator(score) for score in scores}
 
 
 def _operator(score: str) -> str:

@@ -37,13 +37,15 @@ def test_an_operator_that_nothing_reads_any_more_is_not_scored() -> None:
     assert set(rows["without blurry"].operators) == set(FULL.operators)
 
 
-def test_a_score_breaks_no_ties_where_its_function_is_left_out() -> None:
-    ties = {row: recipe.keep and recipe.keep.tie_break for row, recipe in _rows(drop="each").items()}
-    assert ties.pop("without clip") == "uid"
-    assert set(ties.values()) == {"clip.similarity"}
-    elsewhere = load_recipe("ecodatum_deduplicated", overrides={"keep.tie_break": "clip.best_of_all"})
-    kept = _rows(elsewhere, only={"few": NAMES[:4]}, of="labelling_functions")["only few"].keep
-    assert kept is not None and kept.tie_break == "uid"  # nor where its operator goes
+def test_a_score_breaks_no_ties_where_no_function_reads_its_operator_any_more() -> None:
+    def ties(rows: dict[str, Recipe]) -> dict[str, str | None]:
+        return {row: recipe.keep.tie_break if recipe.keep else None for row, recipe in rows.items()}
+
+    assert set(ties(_rows(drop="each")).values()) == {"clip.similarity"}
+    operators = ties(_rows(drop="each", of="operators"))
+    assert operators.pop("without clip") == "uid" and set(operators.values()) == {"clip.similarity"}
+    groups = ties(_rows(only={"unimodal": NAMES[:4], "flips": ["icc", "hclip", "vclip"]}))
+    assert groups == {"only unimodal": "uid", "only flips": "clip.similarity"}
 
 
 def test_with_an_operator_go_all_functions_that_read_it() -> None:

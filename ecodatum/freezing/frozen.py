@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ecodatum import __version__
+from ecodatum.content import content_root
 from ecodatum.curate.recipe import Recipe
 from ecodatum.errors import ConfigError, RunError
 from ecodatum.evaluate.aggregate import aggregate
@@ -34,6 +35,8 @@ EXPERIMENT: Final = "experiment.yaml"
 _RECIPE, _SCALE, _TASKS = "recipe.yaml", "scale.yaml", "tasks.yaml"
 #: The files of a model of one's own are written into the frozen file up to this size.
 _MOST_BYTES: Final = 4 << 20
+#: Stands for the folder of the shipped content, so that its files are found wherever that is.
+_CONTENT: Final = "<ecodatum>"
 
 
 class _Model(BaseModel):
@@ -145,14 +148,15 @@ def unpack(frozen: Frozen, folder: Path, *, pool: Path | None = None, data: Path
     pool, data: where the pool and the evaluation sets are now, if they have moved.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    experiment = {**frozen.experiment, "evaluate": {**frozen.experiment["evaluate"]}}
+    experiment = yaml.safe_load(_yaml(frozen.experiment).replace(_CONTENT, str(content_root())))
     if pool is not None:
         experiment["pool"] = str(pool.resolve())
     if data is not None:
         experiment["evaluate"]["data"] = str(data.resolve())
     for name, content in frozen.files.items():
         if name in (_RECIPE, _SCALE, _TASKS):
-            (folder / name).write_text(content, encoding="utf-8")
+            text = content.replace(_CONTENT, str(content_root()))
+            (folder / name).write_text(text, encoding="utf-8")
         else:
             (folder / Path(name).name).write_bytes(base64.b64decode(content))
     path = folder / EXPERIMENT
@@ -181,13 +185,16 @@ def _experiment(graph: Graph, run: Run) -> dict[str, Any]:
     train["scale"] = graph.scale.name if graph.scale.name in FIXED else _SCALE
     evaluate["tasks"] = "datacomp" if evaluate["tasks"] == "datacomp" else _TASKS
     evaluate["data"] = str(given.path(given.evaluate.data))
-    return {**document, "pool": str(given.path(given.pool)), "filters": [item], "seeds": [run.seed]}
+    whole = {**document, "pool": str(given.path(given.pool)), "filters": [item], "seeds": [run.seed]}
+    found: dict[str, Any] = yaml.safe_load(_yaml(whole).replace(str(content_root()), _CONTENT))
+    return found
 
 
 def _files(graph: Graph, recipe: Recipe | None) -> dict[str, str]:
     files = {}
     if recipe is not None:
-        files[_RECIPE] = _yaml(recipe.model_dump(mode="json", by_alias=True, exclude_none=True))
+        text = _yaml(recipe.model_dump(mode="json", by_alias=True, exclude_none=True))
+        files[_RECIPE] = text.replace(str(content_root()), _CONTENT)
     if graph.experiment.evaluate.tasks != "datacomp":
         files[_TASKS] = _yaml({"tasks": [task.model_dump(mode="json") for task in graph.tasks]})
     if graph.scale.name not in FIXED:
@@ -207,7 +214,7 @@ def _model_files(scale: Scale) -> dict[str, str]:
 
 
 def _yaml(document: Any) -> str:
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=10_000))
 
 
 def _placement(graph: Graph, run: Run) -> tuple[str, int]:

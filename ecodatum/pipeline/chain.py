@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from ecodatum.errors import RunError
@@ -66,13 +67,22 @@ def _differences(what: str, written: Any, now: Mapping[str, Any], key: str) -> I
     if not isinstance(written, dict):
         yield f"its manifest does not tell its {what}"
         return
-    plain = json.loads(json.dumps(now))
+    written, plain = _named(written), _named(json.loads(json.dumps(now)))
     for name in sorted({*written, *plain}):
         there, here = written.get(name), plain.get(name)
         if key and isinstance(there, dict) and isinstance(here, dict):
             there, here = there.get(key), here.get(key)
         if there != here:
             yield f"{what}: {name} is {_short(here)}, where its manifest has {_short(there)}"
+
+
+def _named(value: Any) -> Any:
+    """Put a file's name in place of its path: folders move, and fingerprints tell files apart."""
+    if isinstance(value, dict):
+        return {key: _named(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_named(item) for item in value]
+    return PurePath(value).name if isinstance(value, str) and value.startswith("/") else value
 
 
 def _short(value: Any) -> str:

@@ -38,14 +38,17 @@ class Check:
 
     @property
     def said(self) -> str:
-        """What to tell of it."""
-        return "; ".join(self.problems) or CHECKS[self.name]
+        """What to tell of it in a line."""
+        if not self.problems:
+            return CHECKS[self.name]
+        more = len(self.problems) - 1
+        return self.problems[0] + (f"; and {more} more" if more else "")
 
 
 def check(entry: Entry, progress: Callable[[int], None] = lambda shards: None) -> tuple[Check, ...]:
     """Check an entry; `progress` is called with 1 for each shard that was read.
 
-    A check that needs what another found unusable finds the same.
+    A check that needs what another found unusable says so.
     """
     return tuple(Check(name, tuple(_noting(problems))) for name, problems in _checks(entry, progress))
 
@@ -123,7 +126,11 @@ def _check_training(entry: Entry) -> Iterator[str]:
 
 
 def _check_checkpoint(entry: Entry) -> Iterator[str]:
-    scale: Scale = scale_of(entry)
+    try:
+        scale: Scale = scale_of(entry)
+    except RunError:
+        yield "cannot be checked without one of the leaderboard's scales"
+        return
     yield from check_checkpoint(entry, scale)
 
 

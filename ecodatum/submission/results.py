@@ -33,15 +33,20 @@ def check_results(lines: list[dict[str, Any]]) -> Iterator[str]:
     count = Counter(line["key"] for line in lines)
     missing = [task.name for key, task in tasks.items() if not count[key]]
     if missing:
-        yield f"{len(missing)} of {len(tasks)} tasks have no result: {', '.join(missing)}"
+        yield f"{len(missing)} of {len(tasks)} tasks have no result: {_few(missing)}"
+    unknown = [key for key in count if key not in tasks]
+    if unknown:
+        yield f"{len(unknown)} results are of no task of DataComp's: {_few(unknown)}"
     for key, times in count.items():
         if times > 1 and key in tasks:
             yield f"{tasks[key].name} has {times} results"
-        if key not in tasks:
-            yield f"{key} is no task of DataComp's"
     for line in lines:
         if line["key"] in tasks:
             yield from _check_line(line, tasks[line["key"]])
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
 
 
 def _check_line(line: dict[str, Any], task: Task) -> Iterator[str]:

@@ -268,7 +268,9 @@ TAMPERINGS = {
         lambda e: lines(e, lambda found: found.append(found[0])), "results", "Caltech-101 has 2 results"
     ),
     "a result of an unknown task": Tampering(
-        lambda e: lines(e, lambda found: found[0].update(key="vtab/mine")), "results", "vtab/mine is no task"
+        lambda e: lines(e, lambda found: found[0].update(key="vtab/mine")),
+        "results",
+        "1 results are of no task of DataComp's: vtab/mine",
     ),
     "a main metric changed": Tampering(
         imagenet(main_metric=0.9), "results", "ImageNet 1k: its main metric is 0.9, where its acc1 is 0"

@@ -8,7 +8,7 @@ from ecodatum.content import content_root
 from ecodatum.errors import ConfigError
 from ecodatum.launch.profile import Profile, load_profile
 
-STAGES = frozenset({"score", "score_gpu", "reshard", "train", "evaluate"})
+STAGES = frozenset({"fetch", "score", "score_gpu", "reshard", "train", "evaluate"})
 
 
 def write(folder: Path, text: str) -> str:

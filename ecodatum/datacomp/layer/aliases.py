@@ -311,6 +311,11 @@ def _from_submission(patch: str) -> Callable[[Any], None]:
     return apply
 
 
+def _hub_as_it_was(hub: Any) -> None:
+    _old_names_of_the_hub(hub)
+    _from_submission("upload_once")(hub)
+
+
 ALIASES: tuple[Alias, ...] = (
     Alias(
         "training",
@@ -406,8 +411,9 @@ ALIASES: tuple[Alias, ...] = (
         "huggingface_hub",
         "huggingface_hub from 1.0",
         "evaluate.py imports Repository, which is gone, and never uses it; download_upstream.py gives"
-        " snapshot_download an option that is gone",
-        patch=_old_names_of_the_hub,
+        " snapshot_download an option that is gone; and when `ecodatum submit` runs evaluate.py, a second"
+        " attempt would upload what has arrived already",
+        patch=_hub_as_it_was,
     ),
     Alias(
         "clip_benchmark.metrics.zeroshot_classification",
@@ -428,12 +434,6 @@ ALIASES: tuple[Alias, ...] = (
         "sets that are scripts on the hub no longer load: their parquet form is read, from the folder of"
         " the evaluation sets or from the hub",
         patch=_converted_sets,
-    ),
-    Alias(
-        "huggingface_hub",
-        "any, when `ecodatum submit` runs evaluate.py",
-        "a second attempt would upload what has arrived already",
-        patch=_from_submission("upload_once"),
     ),
     Alias(
         "requests",

@@ -11,6 +11,7 @@ import yaml
 from ecodatum.content import content_root
 from ecodatum.curate.recipe import Recipe
 from ecodatum.pipeline.graph import STAGES, Graph, Run
+from ecodatum.pipeline.training_jobs import Evaluate, Train
 from ecodatum.pipeline.units import Unit
 
 
@@ -96,11 +97,7 @@ class _Cost:
     def total(self) -> StageCost:
         """Add up; the outputs of a unit were made together, unless an earlier experiment made some."""
         seconds = [max(manifest["seconds"] for manifest in found) for _, found in self._done]
-        gpus = [
-            taken * getattr(unit.job, "processes", 1)
-            for (unit, _), taken in zip(self._done, seconds, strict=True)
-            if unit.resources == "score_gpu" or getattr(unit.job, "device", "") == "cuda"
-        ]
+        gpus = [_gpus(unit) * taken for (unit, _), taken in zip(self._done, seconds, strict=True)]
         size = sum(unit.size for unit, _ in self._done)
         return StageCost(
             self._stage,
@@ -112,6 +109,15 @@ class _Cost:
             self._units[0].of,
             sum(gpus),
         )
+
+
+def _gpus(unit: Unit) -> int:
+    """Return how many GPUs a unit works on."""
+    if isinstance(unit.job, Train):
+        return unit.job.processes if unit.job.device == "cuda" else 0
+    if isinstance(unit.job, Evaluate):
+        return int(unit.job.device == "cuda")
+    return int(unit.resources == "score_gpu")
 
 
 def _assets(parameters: Mapping[str, Any]) -> Iterable[tuple[str, list[str]]]:

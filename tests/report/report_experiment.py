@@ -98,9 +98,9 @@ def write_report_experiment(folder: Path, *, shards: bool = True, **changes: Any
     return path
 
 
-def open_graph(path: Path, work: Path) -> Graph:
+def open_graph(path: Path, work: Path, *, device: str = "cpu") -> Graph:
     """Return the experiment's graph."""
-    return build_graph(load_experiment(str(path)), work, device="cpu")
+    return build_graph(load_experiment(str(path)), work, device=device)
 
 
 def curate(graph: Graph) -> None:

@@ -118,3 +118,11 @@ def test_tracking_can_be_switched_off(finished: tuple[Path, Path]) -> None:
     off = finished[0].with_name("off.yaml")
     off.write_text(yaml.safe_dump(document))
     assert "track" not in command("plan", off, "--work", finished[1]).stdout
+
+
+def test_the_report_tells_of_real_trainings(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    done = command("report", finished[0], "--work", finished[1], "--out", tmp_path / "report.html")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Training loss against samples seen, of 4 trainings" in page
+    assert 'class="unfinished"' not in page and "data:image/webp" in page

@@ -1,5 +1,6 @@
 """The report: what the page tells is what the run left, and nothing on it does harm."""
 
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ from tests.report.report_experiment import (
     HOSTILE,
     RECIPE,
     curate,
+    finish,
     open_graph,
     score_of,
     unit_of,
@@ -249,6 +251,19 @@ def test_time_is_that_of_the_manifests(reported: Graph, page: Element) -> None:
     assert rows["train"][1:3] == ["10", duration(seconds)]
     assert rows["train"][4] == "6,400 samples"
     assert rows["reshard"][1] == "0 of 10"
+
+
+def test_hours_on_gpus_are_told_where_there_are_any(
+    reported_file: Path, page: Element, tmp_path: Path
+) -> None:
+    assert "GPU hours" not in section(page, "cost").text
+    graph = open_graph(reported_file, tmp_path / "work", device="cuda")
+    finish(graph)
+    for run in graph.runs:
+        manifest = run.training.read()
+        run.training.manifest.write_text(json.dumps({**manifest, "seconds": 360}))
+    rows = {row[0]: row for row in table_rows(section(parse(render(graph)), "cost").one("table"))}
+    assert rows["Stage"][-1] == "GPU hours" and rows["train"][-1] == "1.00" and rows["score"][-1] == "–"
 
 
 def test_provenance_names_pool_versions_fingerprints_and_values(reported: Graph, page: Element) -> None:

@@ -34,27 +34,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-app.add_typer(assets.app, name="assets")
-app.add_typer(datacomp.app, name="datacomp")
-app.add_typer(evalsets.app, name="evalsets")
-app.add_typer(labels.app, name="labels")
-app.add_typer(pool.app, name="pool")
-app.command()(reshard)
-app.command()(train)
-app.command()(evaluate)
-app.command()(centroids)
-app.command()(tune)
-app.command()(schema)
-app.command(name="table")(table_command)
-app.command()(report)
-app.command()(status)
-app.command()(logs)
-app.command()(cancel)
-app.command()(retry)
-app.command()(submit)
-app.command()(freeze)
-app.command()(verify)
-
 Work = Annotated[Path, typer.Option(help="Folder for everything that is made; shared by all experiments.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes at a time on this machine.")]
 Seeds = Annotated[str | None, typer.Option(help="Seeds to run, such as 0,1,2; by default the experiment's.")]
@@ -96,7 +75,6 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-@app.command()
 def run(
     experiment: Annotated[str, typer.Argument(help="A YAML file, or a name in experiments/.")],
     work: Work = Path("runs"),
@@ -147,7 +125,6 @@ def run(
         show_leaderboard(graph)
 
 
-@app.command()
 def plan(
     experiment: Annotated[str, typer.Argument(help="A YAML file, or a name in experiments/.")],
     work: Work = Path("runs"),
@@ -185,7 +162,6 @@ def plan(
     err.print(sharing_line(users))
 
 
-@app.command()
 def curate(
     recipe: Annotated[str, typer.Argument(help="A recipe's YAML file, or its name in baselines/.")],
     pool: Annotated[Path, typer.Option(help="A folder in CommonPool's layout.")],
@@ -268,3 +244,42 @@ def changes_of(changes: list[str] | None) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"not a value: {value!r}", where=f"--set {key}") from error
     return found
+
+
+#: All commands, in the order in which a newcomer meets them.
+_COMMANDS: dict[str, dict[str, Any]] = {
+    "Experiments": {
+        "plan": plan,
+        "run": run,
+        "status": status,
+        "logs": logs,
+        "cancel": cancel,
+        "retry": retry,
+        "table": table_command,
+        "report": report,
+    },
+    "Results that stand": {"submit": submit, "freeze": freeze, "verify": verify},
+    "Piece by piece": {
+        "curate": curate,
+        "reshard": reshard,
+        "train": train,
+        "evaluate": evaluate,
+        "centroids": centroids,
+        "tune": tune,
+        "labels": labels.app,
+    },
+    "What they need": {
+        "pool": pool.app,
+        "assets": assets.app,
+        "evalsets": evalsets.app,
+        "datacomp": datacomp.app,
+        "schema": schema,
+    },
+}
+
+for _panel, _commands in _COMMANDS.items():
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(name=_name, rich_help_panel=_panel)(_command)

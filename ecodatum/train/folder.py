@@ -3,6 +3,8 @@
 import json
 import logging
 import pickle
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,9 +139,21 @@ class TrainingFolder:
 
 
 def _is_whole(checkpoint: Path) -> bool:
-    """Tell whether all of a checkpoint can be read; reading checks the sums that torch stores with it."""
+    """Tell whether a checkpoint is as it was written; torch stores checksums, but does not read them."""
     try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            if archive.testzip() is not None:
+                return False
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ):
         return False
     return isinstance(content, dict) and {"epoch", "state_dict", "optimizer"} <= content.keys()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -143,13 +144,25 @@ def test_a_folder_of_another_training_is_refused(trained: TrainResult, scale: Sc
         run(scale, shards, trained.folder.parent, seed=6)
 
 
-def test_a_truncated_checkpoint_is_set_aside_and_training_starts_anew(
-    trained: TrainResult, scale: Scale, shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [lambda path: os.truncate(path, path.stat().st_size // 2), flip_a_byte])
+def test_a_damaged_checkpoint_is_set_aside_and_training_starts_anew(
+    damage: Callable[[Path], None],
+    trained: TrainResult,
+    scale: Scale,
+    shards: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = tmp_path / "tiny_scale"
     shutil.copytree(trained.folder, folder)
     checkpoint = folder / "checkpoints" / "epoch_latest.pt"
-    os.truncate(checkpoint, checkpoint.stat().st_size // 2)
+    damage(checkpoint)
     with caplog.at_level(logging.WARNING):
         again = run(scale, shards, tmp_path)
     assert "was damaged" in caplog.text

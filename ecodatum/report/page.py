@@ -18,6 +18,7 @@ from ecodatum.pipeline.curation_jobs import read_diagnostics, read_lf_summary
 from ecodatum.pipeline.graph import Graph
 from ecodatum.pipeline.training_jobs import TRAINING
 from ecodatum.pool.pool import Pool
+from ecodatum.report import remarks
 from ecodatum.report.curated import Curated, curated, read_patterns
 from ecodatum.report.differences import differences
 from ecodatum.report.distributions import Distribution, distribution
@@ -33,6 +34,7 @@ from ecodatum.report.plots import (
     series_style,
 )
 from ecodatum.report.provenance import commit, experiment_text, fingerprints, made, recipe_text
+from ecodatum.report.tables import best_cells
 from ecodatum.report.zones import number, zones
 
 #: The template, and the style sheet that it takes in.
@@ -122,20 +124,21 @@ class BoardRow:
 
 def _board(board: Leaderboard) -> dict[str, Any]:
     table = board.rows()
-    best = {group: table[(group, "mean")].max() for group in board.groups}
+    best = set(best_cells(board, table[[(group, "mean") for group in board.groups]]))
     rows = [
         BoardRow(
             str(row[("title", "")]),
             int(row[("size", "")]),
             int(row[("seeds", "")]),
             tuple(
-                (row[(g, "mean")], row[(g, "std")], len(table) > 1 and row[(g, "mean")] == best[g])
-                for g in board.groups
+                (row[(group, "mean")], row[(group, "std")], (place, column) in best)
+                for column, group in enumerate(board.groups)
             ),
         )
-        for _, row in table.iterrows()
+        for place, (_, row) in enumerate(table.iterrows())
     ]
-    return {"groups": board.groups, "rows": rows, "most": max(row.seeds for row in rows)}
+    note = " ".join(remarks.best(board))
+    return {"groups": board.groups, "rows": rows, "most": max(row.seeds for row in rows), "note": note}
 
 
 def _size_plot(board: Leaderboard, filters: Sequence[Curated]) -> Markup:

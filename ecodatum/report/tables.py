@@ -44,7 +44,7 @@ def score_table(board: Leaderboard, beside: pd.DataFrame, others: pd.DataFrame) 
         header=tuple(header),
         align="l" + "r" * (len(header) - 1),
         rows=(*rows, *cited),
-        best=frozenset((row, column + 2) for row, column in _best(board, means)),
+        best=frozenset((row, column + 2) for row, column in best_cells(board, means)),
         rule=len(rows) if cited else None,
         notes=(*notes, *remarks.missing(board)),
     )
@@ -167,12 +167,12 @@ def task_table(board: Leaderboard, numbers: pd.DataFrame) -> Table:
         header=("Task", "Metric", *(item.title for item in filters)),
         align="ll" + "r" * len(filters),
         rows=tuple(zip(numbers["name"], numbers["metric"], *columns, strict=True)),
-        best=frozenset((row, column + 2) for column, row in _best(board, means)),
+        best=frozenset((row, column + 2) for column, row in best_cells(board, means)),
         notes=(*remarks.best(board), *remarks.missing(board)),
     )
 
 
-def _best(board: Leaderboard, means: pd.DataFrame) -> list[tuple[int, int]]:
+def best_cells(board: Leaderboard, means: pd.DataFrame) -> list[tuple[int, int]]:
     """Return the places of each column's highest means, as far as three decimals tell.
 
     means: a row a filter. Filters given by a subset do not compete; where all are equal none has won.

@@ -88,4 +88,6 @@ def table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
         shown.add_column(str(name), justify="left" if text else "right", overflow="fold")
     for row in frame.itertuples(index=False):
         shown.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row))
+    if not out.is_terminal:  # nothing is folded for a file or another program
+        shown.width = Console(width=10_000).measure(shown).maximum
     return shown

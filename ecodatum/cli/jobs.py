@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -197,22 +197,30 @@ def _experiments(work: Path) -> pd.DataFrame:
 def _stage_rows(found: "Status") -> pd.DataFrame:
     from ecodatum.pipeline.status import STATES
 
+    counts = found.counts()
+    states = [s for s in STATES if s in _ALWAYS or any(count[s] for count in counts.values())]
     rows = []
-    for stage, counts in found.counts().items():
+    for stage, count in counts.items():
         mine = [unit for unit in found.units if unit.unit.stage == stage]
         jobs = sorted({unit.task.partition("_")[0] for unit in mine if unit.task}, key=int)
-        seconds = sum(unit.seconds for unit in mine)
-        last = max((unit.time for unit in mine), default="")
-        listed = ", ".join(jobs[-3:]) + (" …" if len(jobs) > 3 else "")
-        rows.append(
-            [stage, *(counts[s] for s in STATES), _duration(seconds), last or "-", f"{listed or '-'}"]
-        )
-    return pd.DataFrame(rows, columns=["Stage", *map(str.capitalize, STATES), "Took", "Last news", "Jobs"])
+        took, last = sum(unit.seconds for unit in mine), max((unit.time for unit in mine), default="")
+        span = jobs[0] if len(jobs) == 1 else f"{jobs[0]} to {jobs[-1]}" if jobs else "-"
+        rows.append([stage, *(count[s] for s in states), _duration(took), _when(last), span])
+    return pd.DataFrame(rows, columns=["Stage", *map(str.capitalize, states), "Took", "Last news", "Jobs"])
+
+
+#: States that are shown also where no unit is in them.
+_ALWAYS = ("pending", "running", "done", "failed")
+
+
+def _when(time: str) -> str:
+    """Return a manifest's time as the clock here shows it."""
+    return f"{datetime.fromisoformat(time).astimezone():%m-%d %H:%M}" if time else "-"
 
 
 def _unit_rows(found: "Status") -> pd.DataFrame:
     rows = [
-        [u.unit.stage, u.unit.name, u.state, _duration(u.seconds), u.time or "-", u.task or "-", _first(u)]
+        [u.unit.stage, u.unit.name, u.state, _duration(u.seconds), _when(u.time), u.task or "-", _first(u)]
         for u in found.units
     ]
     return pd.DataFrame(rows, columns=["Stage", "Unit", "State", "Took", "Last news", "Task", "Why"])

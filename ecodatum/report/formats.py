@@ -37,16 +37,28 @@ def _one_line(text: str) -> str:
 
 
 def terminal(table: Table, *, width: int | None = None) -> list[RichTable | Text]:
-    """Return what Rich prints, one after another; cells are folded at `width`, and not at all without one."""
+    """Return what Rich prints, one after another.
+
+    Where the table is wider than `width`, deviations go below their means, and then cells are folded.
+    """
+    shown = _grid(table)
+    widest = Console(width=_WIDEST).measure(shown).maximum
+    if width is not None and widest > width:
+        shown = _grid(table, spread="\n± ")
+    shown.width = Console(width=width or _WIDEST).measure(shown).maximum
+    return [shown, *(Text(_one_line(line)) for line in (table.caption, *table.notes))]
+
+
+def _grid(table: Table, *, spread: str = " ± ") -> RichTable:
     shown = RichTable(title=Text(_one_line(table.title)), title_justify="left", header_style="bold")
     for name, align in zip(table.header, table.align, strict=True):
         shown.add_column(Text(name), justify="left" if align == "l" else "right", overflow="fold")
     for i, row in enumerate(table.rows):
         styles = ["bold" if (i, j) in table.best else "" for j in range(len(row))]
-        cells = [Text(_one_line(cell), style=style) for cell, style in zip(row, styles, strict=True)]
+        texts = [_one_line(cell).replace(" ± ", spread) for cell in row]
+        cells = [Text(text, style=style) for text, style in zip(texts, styles, strict=True)]
         shown.add_row(*cells, end_section=i + 1 == table.rule)
-    shown.width = Console(width=width or _WIDEST).measure(shown).maximum
-    return [shown, *(Text(_one_line(line)) for line in (table.caption, *table.notes))]
+    return shown
 
 
 _WIDEST: Final = 10_000

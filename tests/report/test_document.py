@@ -13,10 +13,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
+from rich.console import Console
 
 from ecodatum.errors import RunError
 from ecodatum.report.document import FORMATS, Document, leaderboard_document, task_document, write_leaderboard
-from ecodatum.report.formats import Table
+from ecodatum.report.formats import Table, terminal
 from ecodatum.report.leaderboard import leaderboard
 from ecodatum.train.scales import FIXED
 from tests.report.finished_runs import SCORED, Scores, finished_graph, recipe_filter, subset_filter
@@ -316,6 +317,18 @@ def test_text_has_every_cell_on_one_line(hostile: Document) -> None:
     body = [line for line in text.splitlines() if line.startswith("│")]
     assert len(body) == sum(len(table.rows) for table in hostile.tables)
     assert "│ 0.140 ± 0.014 │" in body[0]
+
+
+def test_a_narrow_terminal_has_deviations_below_their_means(tmp_path: Path) -> None:
+    scores = {name: {seed: 0.1 + seed / 100 for seed in range(3)} for name in ("no_filter", "basic_filter")}
+    (table,) = document(tmp_path, scores, scale=OWN).tables
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(*terminal(table, width=80), sep="\n")
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert max(len(line) for line in lines if line.startswith("│")) <= 80
+    assert any(line.split().count("±") == 5 for line in lines)
+    assert "Retrieval" in "".join(lines)
 
 
 def test_latex_has_nothing_that_tex_takes_for_its_own(tmp_path: Path) -> None:

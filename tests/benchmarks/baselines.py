@@ -7,7 +7,7 @@ Run it as
 PYTHON is an interpreter with what the peer imports: torch, pandas, pyarrow, fsspec, tqdm, nltk 3.8.1,
 fasttext 0.9.3 and gcld3 (not fasttext-predict, which overwrites fasttext). FOLDER holds what it would
 download, see datacomp_baselines.py; what is known of it here is linked into it. Each filter runs here
-and there in turn, with two workers both, on synthetic metadata; the subsets must be equal byte for
+and there in turn, there with two workers, on synthetic metadata; the subsets must be equal byte for
 byte. Prints a Markdown table.
 """
 
@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--peer-python", required=True)
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--jobs", type=int, default=0, help="our processes; 0, as by default, is one")
     parser.add_argument("--only", nargs="*", choices=FILTERS, default=list(FILTERS))
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "ecodatum-benchmark")
     given = parser.parse_args()
@@ -97,7 +98,7 @@ def main() -> None:
     for name in given.only:
         recipe, arguments = FILTERS[name]
         files = [given.scratch / f"{name}-{side}.npy" for side in ("ours", "theirs")]
-        mine = ours(recipe, pool, files[0], WORKERS)
+        mine = ours(recipe, pool, files[0], given.jobs)
         other = theirs(arguments, pool, files[1], given.peer_python, given.assets)
         equal = files[0].read_bytes() == files[1].read_bytes()
         cells = [f"{u.cpu:.1f} / {u.wall:.1f} / {u.peak / 1e9:.2f}" for u in (other, mine)]
@@ -105,7 +106,8 @@ def main() -> None:
         rows.append([name, *cells, *ratios, "yes" if equal else "NO"])
         print(*rows[-1], flush=True)
     head = ["filter", "peer: CPU s / wall s / GB", "here", "ratio of CPU", "ratio of wall", "equal"]
-    print(f"\n{given.rows:,} rows in {WORKERS} parts, {WORKERS} workers\n\n{markdown(head, rows)}")
+    told = f"{given.rows:,} rows in {WORKERS} parts; there {WORKERS} workers, here --jobs {given.jobs}"
+    print(f"\n{told}\n\n{markdown(head, rows)}")
     print(f"\nThe language model's own predict: {predict_seconds(pool) * given.rows:.1f} CPU s.")
     if given.scratch == parser.get_default("scratch"):
         shutil.rmtree(given.scratch)

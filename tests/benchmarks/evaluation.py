@@ -1,6 +1,6 @@
 """Measures evaluation: forty small sets here and by DataComp's evaluate.py, a large set against the model.
 
-Run it as `DATACOMP_HOME=… python tests/benchmarks/evaluation.py`. Small sets: whole processes, ours and
+Run it as `DATACOMP_HOME=… python -m tests.benchmarks.evaluation`. Small sets: whole processes, ours and
 the peer's in turn, on the same sets and model (the nano pool's scorer). Large set: reading, decoding and
 encoding photographs, against the model alone on as many batches, in turn and with the same threads.
 """

@@ -113,7 +113,7 @@ def test_a_failure_is_shown_with_its_log_and_mended_by_a_retry(
     told = done("status", "small", "--work", work)
     assert "00000003.tar" in told.stderr and "failed: reshard" in told.stderr
     assert "needs reshard/" in told.stderr and "blocked: train" in told.stderr
-    assert "truncated" in done("logs", "small", "--work", work).stdout
+    assert "damaged shard" in done("logs", "small", "--work", work).stdout
     assert "small" in done("status", "--work", work).stdout
     nothing = ecodatum("status", "other", "--work", work)
     assert nothing.returncode == 1 and "there are: small" in nothing.stderr

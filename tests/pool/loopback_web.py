@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from urllib.parse import urlsplit
+
+from tests.loopback_server import served
 
 COMMIT = "1234567890123456789012345678901234567890"
 
@@ -45,17 +46,8 @@ class Web:
 @contextmanager
 def serving(web: Web) -> Iterator[Web]:
     """Serve on a free port while the block runs."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(web))
-    server.daemon_threads = True
-    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    web.address = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with served(_handler(web)) as web.address:
         yield web
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _handler(web: Web) -> type[BaseHTTPRequestHandler]:

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.loopback_server import served
 
 COMMIT = "1234567890123456789012345678901234567890"
 
@@ -80,17 +81,8 @@ class Leaderboard:
 @contextmanager
 def serving(board: Leaderboard) -> Iterator[Leaderboard]:
     """Serve on a free port while the block runs."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(board))
-    server.daemon_threads = True
-    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    board.address = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with served(_handler(board)) as board.address:
         yield board
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _handler(board: Leaderboard) -> type[BaseHTTPRequestHandler]:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.markup import escape
 
 from ecodatum import __version__
@@ -15,6 +14,7 @@ from ecodatum.cli.console import StageProgress, err, out, table
 from ecodatum.cli.evaluate import evaluate
 from ecodatum.cli.freeze import freeze, verify
 from ecodatum.cli.jobs import cancel, logs, retry, status
+from ecodatum.cli.options import changes_of, seeds_of
 from ecodatum.cli.report import report
 from ecodatum.cli.reshard import reshard
 from ecodatum.cli.schema import schema
@@ -218,32 +218,6 @@ def _experiment(name: str, seeds: str | None, wandb: str | None) -> Any:
     from ecodatum.pipeline.experiment import load_experiment
 
     return load_experiment(name, seeds=seeds_of(seeds), wandb=wandb)
-
-
-def seeds_of(text: str | None) -> tuple[int, ...] | None:
-    """Parse `--seeds 0,1,2`; raises ConfigError."""
-    if text is None:
-        return None
-    try:
-        return tuple(int(seed) for seed in text.split(","))
-    except ValueError:
-        raise ConfigError(
-            f"not a list of whole numbers: {text!r}", where="--seeds", todo="such as 0,1,2"
-        ) from None
-
-
-def changes_of(changes: list[str] | None) -> dict[str, Any]:
-    """Parse `--set KEY=VALUE`, the values as YAML; raises ConfigError."""
-    found = {}
-    for change in changes or []:
-        key, equals, value = change.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"not KEY=VALUE: {change!r}", where="--set")
-        try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"not a value: {value!r}", where=f"--set {key}") from error
-    return found
 
 
 #: All commands, in the order in which a newcomer meets them.

@@ -28,12 +28,12 @@ def freeze(
 
     Example: `ecodatum freeze experiments/nano.yaml ecodatum-seed0 --work runs`
     """
-    from ecodatum.cli.submit import seeds_of
+    from ecodatum.cli.options import seeds_of_run
     from ecodatum.freezing.frozen import freeze as freeze_run
     from ecodatum.pipeline.experiment import load_experiment
     from ecodatum.pipeline.graph import build_graph
 
-    loaded = load_experiment(experiment, seeds=seeds_of(run))
+    loaded = load_experiment(experiment, seeds=seeds_of_run(run))
     with err.status("reading"):
         frozen = freeze_run(build_graph(loaded, work, device=device), run)
     path = out_file or Path(f"{run}.frozen.json")

@@ -31,7 +31,7 @@ def report(
 
     Example: `ecodatum report experiments/nano.yaml --seeds 0,1,2 --baseline clip_score --out nano.html`
     """
-    from ecodatum.cli.app import seeds_of
+    from ecodatum.cli.options import seeds_of
     from ecodatum.pipeline.experiment import load_experiment
     from ecodatum.pipeline.graph import build_graph
     from ecodatum.report.page import write_report

@@ -9,6 +9,7 @@ import typer
 
 from ecodatum.cli.console import err, out, table
 from ecodatum.cli.counting import counting
+from ecodatum.cli.options import seeds_of_run
 from ecodatum.errors import ConfigError, EcoDatumError
 
 if TYPE_CHECKING:
@@ -120,16 +121,8 @@ def _entry_of_run(experiment: str | None, run: str | None, work: Path, device: s
         raise ConfigError(
             "an experiment and a run, or --training with --subset and --pool", where="submit needs"
         )
-    graph = build_graph(load_experiment(experiment, seeds=seeds_of(run)), work, device=device)
+    graph = build_graph(load_experiment(experiment, seeds=seeds_of_run(run)), work, device=device)
     return entry_of_run(graph, run)
-
-
-def seeds_of(run: str) -> tuple[int, ...]:
-    """Return the seed in a run's name, `<filter>-seed<n>`; raises ConfigError."""
-    name, seed, number = run.rpartition("-seed")
-    if not (name and seed and number.isdigit()):
-        raise ConfigError(f"no run's name: {run!r}", todo="a filter and a seed, such as ecodatum-seed0")
-    return (int(number),)
 
 
 def _check(entry: "Entry") -> "tuple[Check, ...]":

@@ -46,7 +46,7 @@ def table(
 
     Example: `ecodatum table experiments/nano.yaml --seeds 0,1,2 --compare no_filter --out nano.tex`
     """
-    from ecodatum.cli.app import seeds_of
+    from ecodatum.cli.options import seeds_of
     from ecodatum.pipeline.experiment import load_experiment
     from ecodatum.pipeline.graph import build_graph
     from ecodatum.report.document import leaderboard_document, task_document

@@ -73,7 +73,7 @@ def tune(
 
     Example: `ecodatum tune ecodatum --pool POOL --labels LABELS --out tuned.yaml --trials 500`
     """
-    from ecodatum.cli.app import changes_of
+    from ecodatum.cli.options import changes_of
     from ecodatum.cli.tune_task import Task, prepared
     from ecodatum.curate.knobs import Candidates
     from ecodatum.curate.recipe import load_recipe
